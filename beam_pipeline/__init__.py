@@ -1,0 +1,1 @@
+"""Batch scoring of radiographs: match → read ahead → infer → decide → write."""

@@ -1,0 +1,66 @@
+"""The upright 8-bit picture that every format becomes, and how it came about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beam_pipeline.errors import Flag, Rejected, Rejection
+
+# Lossy chroma makes grey films a little coloured; a photograph differs by far more.
+_GREY_TOLERANCE = 16
+_GREY_SHARE = 0.99
+
+
+@dataclass(frozen=True)
+class Step:
+    """One transformation and the range of the values after it."""
+
+    name: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a radiologist's screen would show: air black, bone white.
+
+    Attributes:
+        pixels: uint8, (rows, columns), 0 = black, 255 = white.
+        voi: which VOI transformation made it; None where the format has none.
+        flags: what a reader of the score should know.
+        steps: every transformation, in order.
+    """
+
+    pixels: NDArray[np.uint8]
+    voi: str | None = None
+    flags: tuple[Flag, ...] = ()
+    steps: tuple[Step, ...] = ()
+
+
+def measured(name: str, values: NDArray[np.generic]) -> Step:
+    """The step `name`, with the range that it left the values in."""
+    return Step(name, float(values.min()), float(values.max()))
+
+
+def luminance(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The grey picture, uint8 (rows, columns), in a nearly grey (rows, columns, 3).
+
+    A film that was scanned or captured in colour has three nearly equal channels; an
+    annotated screenshot or a photograph has not.
+
+    Raises:
+        Rejected: COLOR_IMAGE, when over 1 % of the pixels are coloured.
+    """
+    spread = rgb.max(axis=2) - rgb.min(axis=2)
+    grey = float(np.mean(spread <= _GREY_TOLERANCE))
+    if grey < _GREY_SHARE:
+        raise Rejected(
+            Rejection.COLOR_IMAGE,
+            f"{1 - grey:.0%} of the pixels are coloured; a radiograph is grey",
+        )
+    # ITU-R BT.601, in integers: the weights that Pillow and JPEG use.
+    weighted = rgb @ np.array([19595, 38470, 7471], np.uint32)
+    return ((weighted + 32768) >> 16).astype(np.uint8)

@@ -1,0 +1,111 @@
+"""PNG and JPEG: sniff, header, pixels. They have no VOI, polarity or identity."""
+
+from __future__ import annotations
+
+import io
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from beam_pipeline.errors import Failure, Flag, Rejected, Rejection, Unreadable
+from beam_pipeline.images.header import Header
+from beam_pipeline.images.picture import Picture, luminance, measured
+
+_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+# MPO is a JPEG with more pictures behind the first: phones and some scanners write it.
+_FORMATS = {"PNG": "PNG", "JPEG": "JPEG", "MPO": "JPEG"}
+_SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I")
+_ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
+# A 16-bit file with 12 bits in it: exporters that do not scale to the full range.
+_LOW_RANGE = 4096
+
+
+def sniff(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of a PNG or a JPEG."""
+    return head.startswith(_SIGNATURES)
+
+
+def read_header(stream: BinaryIO) -> Header:
+    """Format and size, from the file's first chunks.
+
+    Raises:
+        Unreadable: CORRUPT_HEADER or TOO_LARGE.
+    """
+    image = _open(stream)
+    return Header(
+        format=_FORMATS[image.format or ""],
+        rows=image.height,
+        columns=image.width,
+        bits_stored=16 if image.mode in _SIXTEEN_BIT_MODES else 8,
+    )
+
+
+def decode(data: bytes, header: Header) -> Picture:
+    """The upright picture: EXIF orientation applied, alpha on black, palette resolved.
+
+    16-bit samples are scaled to 8 bits, never clipped.
+
+    Raises:
+        Rejected: COLOR_IMAGE, BILEVEL_IMAGE.
+        Unreadable: DECODE_ERROR, when the data ends early or is corrupt.
+    """
+    image = _open(io.BytesIO(data))
+    try:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    # Pillow's decoders raise OSError, SyntaxError, ValueError and struct.error alike.
+    except Exception as error:
+        raise Unreadable(
+            Failure.DECODE_ERROR,
+            f"the {header.format} is corrupt or ends early ({type(error).__name__})",
+        ) from error
+    return _grey(upright)
+
+
+def _open(stream: BinaryIO) -> Image.Image:
+    try:
+        return Image.open(stream, formats=tuple(_FORMATS))
+    except Image.DecompressionBombError as error:
+        raise Unreadable(
+            Failure.TOO_LARGE, f"over {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"
+        ) from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise Unreadable(
+            Failure.CORRUPT_HEADER,
+            f"it begins like a PNG or JPEG but its header is broken "
+            f"({type(error).__name__})",
+        ) from error
+
+
+def _grey(image: Image.Image) -> Picture:
+    if image.mode == "1":
+        raise Rejected(Rejection.BILEVEL_IMAGE, "1 bit a pixel is no radiograph")
+    if image.mode in _SIXTEEN_BIT_MODES:
+        return _scaled(np.asarray(image).astype(np.uint16))
+    pixels = np.asarray(image) if image.mode == "L" else _from_colour(image)
+    stored = measured(f"stored values, mode {image.mode}", pixels)
+    return Picture(pixels, steps=(stored,))
+
+
+def _from_colour(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), rgba)
+    return luminance(np.asarray(image.convert("RGB")))
+
+
+def _scaled(stored: NDArray[np.uint16]) -> Picture:
+    highest = int(stored.max())
+    low_range = 0 < highest < _LOW_RANGE
+    white = highest if low_range else 65535
+    pixels = ((stored.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
+    return Picture(
+        pixels,
+        flags=(Flag.PNG_LOW_RANGE,) if low_range else (),
+        steps=(
+            measured("stored values, 16 bits", stored),
+            measured(f"scaled so that {white} is white", pixels),
+        ),
+    )

@@ -1,0 +1,336 @@
+"""The manifest: all that a model says about itself, in `assets.extra/manifest.json`.
+
+`load` reads and validates it, `verify` holds the SavedModel's files against it. The
+trainer writes it; the pipeline reads nothing about a model from anywhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+MANIFEST_PATH = Path("assets.extra") / "manifest.json"
+SCHEMA_VERSION = 1
+
+
+class ManifestError(ValueError):
+    """A model directory that must not be used: what differs, and where."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """How a picture becomes the model's input; see `images.prepare`.
+
+    Attributes:
+        height: rows of the model input.
+        width: columns of the model input.
+        resize: `stretch` ignores the aspect ratio, `pad` keeps it.
+        voi: `auto` takes the VOI LUT, else the first valid window, else percentiles.
+        max_reduction: how many times an image may be halved while it is decoded;
+            0 decodes at full size.
+        version: of the code's definition of all this; another one is refused.
+    """
+
+    height: int
+    width: int
+    resize: Literal["stretch", "pad"] = "stretch"
+    voi: Literal["auto"] = "auto"
+    max_reduction: Literal[0] = 0
+    version: Literal[1] = 1
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.height <= 4096, "preparation.height", self.height, "1–4096")
+        _require(1 <= self.width <= 4096, "preparation.width", self.width, "1–4096")
+
+    @property
+    def name(self) -> str:
+        """The preparation in a few words, as rows carry it."""
+        return f"v{self.version}:{self.width}x{self.height}:{self.resize}:{self.voi}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eligibility:
+    """Which radiographs the model may score; see `images.eligibility`.
+
+    Attributes:
+        sop_classes: accepted SOP Class UIDs (0008,0016).
+        modalities: accepted values of Modality (0008,0060).
+        body_parts: accepted values of Body Part Examined (0018,0015), upper case.
+        views: accepted values of View Position (0018,5101), upper case.
+        patient_age_years: lowest and highest age in years that the model is meant for.
+    """
+
+    sop_classes: tuple[str, ...]
+    modalities: tuple[str, ...]
+    body_parts: tuple[str, ...]
+    views: tuple[str, ...]
+    patient_age_years: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A figure with its 95 % confidence interval, and how many it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    method: str
+
+    def __post_init__(self) -> None:
+        ordered = self.low <= self.value <= self.high
+        _require(ordered, "estimate", self, "low <= value <= high")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingPoint:
+    """Thresholds in [0, 1] that turn probabilities into a decision.
+
+    Attributes:
+        thresholds: one for the score; for a multi-label model, one for each class.
+        method: how they were chosen.
+        chosen_on: the patients they were chosen on.
+        sensitivity: on held-out patients, at these thresholds.
+        specificity: on held-out patients, at these thresholds.
+    """
+
+    thresholds: tuple[float, ...]
+    method: str
+    chosen_on: str
+    sensitivity: Estimate
+    specificity: Estimate
+
+    def __post_init__(self) -> None:
+        valid = all(0 <= threshold <= 1 for threshold in self.thresholds)
+        _require(valid, "thresholds", self.thresholds, "values in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What was done to the logits so that probabilities mean what they say."""
+
+    method: Literal["temperature"]
+    temperature: float
+    chosen_on: str
+
+    def __post_init__(self) -> None:
+        valid = math.isfinite(self.temperature) and self.temperature > 0
+        _require(valid, "calibration.temperature", self.temperature, "a number > 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One part of the training data's split."""
+
+    patients: int
+    images: int
+    images_by_class: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """What the model learned from and how patients were split."""
+
+    source: str
+    images: int
+    duplicates_left_out: int
+    patient_pattern: str
+    files_without_patient: int
+    split: Mapping[str, Part]
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything a SavedModel says about itself.
+
+    Raises:
+        ManifestError: on construction, where the parts contradict each other.
+    """
+
+    name: str
+    version: str
+    task: Literal["binary", "multiclass", "multilabel"]
+    classes: tuple[str, ...]
+    findings: tuple[str, ...]
+    preparation: Preparation
+    operating_points: Mapping[str, OperatingPoint]
+    calibration: Calibration
+    eligibility: Eligibility
+    training_data: TrainingData
+    recipe: Mapping[str, Any]
+    metrics: Mapping[str, Estimate]
+    intended_use: str
+    limits: str
+    licence: str
+    packages: Mapping[str, str]
+    files: Mapping[str, str]
+    schema_version: Literal[1] = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        known = set(self.findings) <= set(self.classes)
+        _require(known and self.findings, "findings", self.findings, "some of classes")
+        unique = len(set(self.classes)) == len(self.classes) >= 2
+        _require(
+            unique or self.task == "multilabel",
+            "classes",
+            self.classes,
+            "two or more, each once",
+        )
+        points = self.operating_points
+        _require("default" in points, "operating_points", list(points), "a 'default'")
+        for name, point in points.items():
+            expected = len(self.classes) if self.task == "multilabel" else 1
+            _require(
+                len(point.thresholds) == expected,
+                f"operating_points.{name}.thresholds",
+                point.thresholds,
+                f"{expected} of them",
+            )
+
+    @property
+    def finding_indices(self) -> tuple[int, ...]:
+        """The positions of the findings in `classes`."""
+        return tuple(self.classes.index(finding) for finding in self.findings)
+
+
+def load(model_dir: Path) -> Manifest:
+    """The validated manifest of the model in `model_dir`.
+
+    Raises:
+        ManifestError: no manifest, not JSON, an unknown or missing key, a bad value.
+    """
+    path = model_dir / MANIFEST_PATH
+    try:
+        document = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ManifestError(
+            f"{model_dir} is not a model: it has no {MANIFEST_PATH}. "
+            "Models come from `python -m trainer train --output DIR`."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{path} cannot be read as JSON: {error}") from error
+    try:
+        manifest: Manifest = build(Manifest, document, "manifest")
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from error
+    return manifest
+
+
+def save(manifest: Manifest, model_dir: Path) -> None:
+    """Write `manifest` beside the SavedModel in `model_dir`."""
+    path = model_dir / MANIFEST_PATH
+    path.parent.mkdir(exist_ok=True)
+    document = dataclasses.asdict(manifest)
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def verify(manifest: Manifest, model_dir: Path) -> str:
+    """The model's digest, once every file is found to be what the manifest says.
+
+    The digest, `sha256:…`, covers the SavedModel's files and the manifest.
+
+    Raises:
+        ManifestError: a file is missing, changed, or was added.
+    """
+    found = file_digests(model_dir)
+    expected = dict(manifest.files)
+    missing = sorted(expected.keys() - found.keys())
+    added = sorted(found.keys() - expected.keys())
+    changed = sorted(
+        name for name in expected.keys() & found.keys() if expected[name] != found[name]
+    )
+    differences = [
+        f"{what}: {', '.join(names)}"
+        for what, names in [("missing", missing), ("added", added), ("changed", changed)]
+        if names
+    ]
+    if differences:
+        raise ManifestError(
+            f"the files in {model_dir} are not those of its manifest "
+            f"({'; '.join(differences)}). Copy the model again, or export it again."
+        )
+    total = hashlib.sha256((model_dir / MANIFEST_PATH).read_bytes())
+    for name in sorted(found):
+        total.update(f"{name}\0{found[name]}\n".encode())
+    return f"sha256:{total.hexdigest()}"
+
+
+def file_digests(model_dir: Path) -> dict[str, str]:
+    """SHA-256 of every file of the SavedModel, by its path within `model_dir`."""
+    return {
+        path.relative_to(model_dir).as_posix(): _sha256(path)
+        for path in sorted(model_dir.rglob("*"))
+        if path.is_file() and path.relative_to(model_dir) != MANIFEST_PATH
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _require(condition: object, where: str, value: object, expected: str) -> None:
+    if not condition:
+        raise ManifestError(f"{where} is {value!r}, expected {expected}")
+
+
+def build(kind: Any, value: Any, where: str) -> Any:
+    """`value`, from JSON or TOML, as the annotated type `kind`, strictly.
+
+    Raises:
+        ManifestError: an unknown or missing key, or a value of another type, at `where`.
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _build_dataclass(kind, value, where)
+    if origin is Literal:
+        _require(value in arguments, where, value, " or ".join(map(repr, arguments)))
+        return value
+    if origin is types.UnionType:
+        return None if value is None else build(arguments[0], value, where)
+    if origin is tuple:
+        _require(isinstance(value, list), where, value, "a list")
+        each = arguments[:1] * len(value) if arguments[-1] is ... else arguments
+        _require(len(each) == len(value), where, value, f"{len(each)} values")
+        return tuple(
+            build(kind, item, f"{where}[{index}]")
+            for index, (kind, item) in enumerate(zip(each, value, strict=True))
+        )
+    if origin is Mapping:
+        _require(isinstance(value, dict), where, value, "an object")
+        return {k: build(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+    if kind is Any:
+        return value
+    accepted = (int, float) if kind is float else kind
+    valid = isinstance(value, accepted) and not isinstance(value, bool)
+    _require(valid, where, value, f"a {kind.__name__}")
+    return kind(value)
+
+
+def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
+    _require(isinstance(value, dict), where, value, "an object")
+    annotations = typing.get_type_hints(kind)
+    unknown = sorted(value.keys() - annotations.keys())
+    _require(not unknown, where, unknown, "no key but " + ", ".join(annotations))
+    required = {
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is dataclasses.MISSING
+    }
+    missing = sorted(required - value.keys())
+    _require(not missing, f"{where}, in which a key is missing,", missing, "all keys")
+    return kind(
+        **{
+            name: build(annotations[name], item, f"{where}.{name}")
+            for name, item in value.items()
+        }
+    )

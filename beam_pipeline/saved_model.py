@@ -1,0 +1,126 @@
+"""A SavedModel: verified, loaded and called. The job's only import of TensorFlow."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beam_pipeline import manifest as manifests
+from beam_pipeline.manifest import Manifest, ManifestError
+
+_SIGNATURE = "serving_default"
+_REQUIRED_OUTPUTS = ("probabilities", "logits")
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What the model says of a batch.
+
+    Attributes:
+        probabilities: float32, (images, classes), calibrated.
+        logits: float32, (images, classes), before calibration.
+    """
+
+    probabilities: NDArray[np.float32]
+    logits: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A loaded model. Safe to call from several threads.
+
+    Attributes:
+        manifest: what the model says about itself.
+        digest: `sha256:…` of its files and manifest.
+        signature: TensorFlow's function for `serving_default`.
+    """
+
+    manifest: Manifest
+    digest: str
+    signature: Any
+
+    def infer(self, images: NDArray[np.uint8]) -> Inference:
+        """Probabilities and logits of uint8 images, (images, height, width, 1).
+
+        Raises:
+            OutOfMemory: the device cannot hold the batch; a smaller one may fit.
+        """
+        import tensorflow as tf
+
+        try:
+            outputs = self.signature(image=tf.constant(images))
+        except tf.errors.ResourceExhaustedError as error:
+            raise OutOfMemory(f"a batch of {len(images)} images") from error
+        return Inference(*(outputs[name].numpy() for name in _REQUIRED_OUTPUTS))
+
+
+class OutOfMemory(RuntimeError):
+    """The device has not the memory for a batch of this size."""
+
+
+def load(model_dir: Path) -> SavedModel:
+    """The model in `model_dir`, once its files are found to be those of its manifest.
+
+    Raises:
+        ManifestError: a changed file, or a signature that is not the contract's.
+    """
+    manifest = manifests.load(model_dir)
+    digest = manifests.verify(manifest, model_dir)
+    tf = _tensorflow()
+    loaded = tf.saved_model.load(str(model_dir))
+    signature = loaded.signatures.get(_SIGNATURE)
+    _check(signature, manifest, model_dir)
+    # The signature holds its variables weakly: without the whole it stops working.
+    signature.owner = loaded
+    return SavedModel(manifest, digest, signature)
+
+
+def devices() -> list[str]:
+    """The GPUs that TensorFlow can use, by name; empty on a machine without."""
+    tf = _tensorflow()
+    return [
+        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+
+
+def _tensorflow() -> Any:
+    # Both must be set before the import: TensorFlow logs while it loads.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    for gpu in tf.config.list_physical_devices("GPU"):
+        # Otherwise the first process takes all of the GPU's memory. It can be set only
+        # until the device is used, and a process that loads twice has used it.
+        if not tf.config.experimental.get_memory_growth(gpu):
+            tf.config.experimental.set_memory_growth(gpu, True)
+    return tf
+
+
+def _check(signature: Any, manifest: Manifest, model_dir: Path) -> None:
+    if signature is None:
+        raise ManifestError(f"{model_dir} has no signature {_SIGNATURE!r}")
+    inputs = {
+        name: (spec.dtype.name, tuple(spec.shape))
+        for name, spec in signature.structured_input_signature[1].items()
+    }
+    preparation = manifest.preparation
+    shape = (None, preparation.height, preparation.width, 1)
+    expected = {"image": ("uint8", shape)}
+    if inputs != expected:
+        raise ManifestError(
+            f"{model_dir} takes {inputs}; its manifest promises {expected}"
+        )
+    for name in _REQUIRED_OUTPUTS:
+        spec = signature.structured_outputs.get(name)
+        found = None if spec is None else (spec.dtype.name, tuple(spec.shape))
+        promised = ("float32", (None, len(manifest.classes)))
+        if found != promised:
+            raise ManifestError(
+                f"{model_dir} gives {name} as {found}; its manifest promises {promised}"
+            )

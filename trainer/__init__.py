@@ -1,0 +1,1 @@
+"""Training: dataset → fit → calibrate → operating points → evaluate → export."""
