@@ -1,0 +1,135 @@
+"""python -m beam_pipeline: score radiographs, look at one, or look at this machine."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from beam_pipeline import options
+
+_LOGGER = logging.getLogger("beam_pipeline")
+
+COMPLETE, FAILED, REFUSED, LIMIT_BROKEN, NOTHING_MATCHED = range(5)
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; the exit code, as the README lists them."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Beam complains on the root logger, as it is imported, of what is not installed.
+    logging.getLogger().addFilter(lambda record: "apitools" not in record.getMessage())
+    checked, unchecked = options.split(sys.argv[1:] if argv is None else argv)
+    arguments, leftover = _parser().parse_known_args(checked)
+    try:
+        code: int = arguments.run(arguments, leftover, unchecked)
+    # What was asked for cannot be done: said before anything was read.
+    except ValueError as error:
+        return _say(error, REFUSED)
+    return code
+
+
+def _score(
+    arguments: argparse.Namespace, leftover: list[str], unchecked: list[str]
+) -> int:
+    # Here, so that --help answers before Beam is imported.
+    from beam_pipeline import score
+
+    options.refuse_unknown(leftover, {*arguments.flags, *score.beam_flags()})
+    asked = options.scoring_options(arguments, [*leftover, *unchecked])
+    try:
+        job = score.prepare(asked)
+    except score.NothingMatched as error:
+        return _say(error, NOTHING_MATCHED)
+    try:
+        return LIMIT_BROKEN if score.run(job) else COMPLETE
+    except KeyboardInterrupt:
+        print("Interrupted: this run is not complete", file=sys.stderr, flush=True)
+        # The runner's threads would go on until their files are scored.
+        os._exit(_INTERRUPTED)
+    # Whatever the runner raises: the scheduler learns of it by the exit code.
+    except Exception:
+        _LOGGER.exception("The run failed; nothing was marked complete")
+        return FAILED
+
+
+def _inspect(
+    arguments: argparse.Namespace, leftover: list[str], unchecked: list[str]
+) -> int:
+    from beam_pipeline import inspect
+
+    options.refuse_unknown(leftover + unchecked, arguments.flags)
+    well = inspect.run(arguments.file, arguments.model, arguments.save_input)
+    return COMPLETE if well else FAILED
+
+
+def _doctor(
+    arguments: argparse.Namespace, leftover: list[str], unchecked: list[str]
+) -> int:
+    from beam_pipeline import doctor
+
+    options.refuse_unknown(leftover + unchecked, arguments.flags)
+    return COMPLETE if doctor.run(arguments.model, arguments.output) else FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m beam_pipeline", description=__doc__, allow_abbrev=False
+    )
+    subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    score = subcommands.add_parser(
+        "score",
+        help="score every file that matches, into Parquet",
+        description="Score every file that matches, into Parquet. Any flag of Apache "
+        "Beam's Python SDK is understood too; what follows a lone -- is passed on "
+        "unchecked.",
+        allow_abbrev=False,
+    )
+    options.add_arguments(score)
+    score.set_defaults(run=_score)
+
+    inspect = subcommands.add_parser(
+        "inspect",
+        help="what would happen to these files, and why",
+        description="Say what the job would do with each file, rule by rule and step "
+        "by step. Exits with 1 where one of them would not be scored.",
+        allow_abbrev=False,
+    )
+    inspect.add_argument("file", nargs="+", type=Path, metavar="FILE")
+    options.add_model(inspect)
+    inspect.add_argument(
+        "--save_input",
+        type=Path,
+        metavar="DIR",
+        help="write what the model would see as DIR/NAME.png",
+    )
+    inspect.set_defaults(run=_inspect)
+
+    doctor = subcommands.add_parser(
+        "doctor",
+        help="is this machine ready?",
+        description="Say which transfer syntaxes can be decoded, which device TensorFlow "
+        "sees, whether the model is whole and the output writable. Exits with 1 where "
+        "something is missing.",
+        allow_abbrev=False,
+    )
+    options.add_model(doctor)
+    doctor.add_argument("--output", metavar="DIR", help="try to write there")
+    doctor.set_defaults(run=_doctor)
+
+    for each in (score, inspect, doctor):
+        each.set_defaults(flags=frozenset(each._option_string_actions))
+    return parser
+
+
+def _say(error: Exception, code: int) -> int:
+    print(f"beam_pipeline: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""The subcommand `doctor`: is this machine ready to score?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import uid
+from pydicom.encaps import encapsulate
+from pydicom.pixels.encoders import RLELosslessEncoder
+
+from beam_pipeline import manifest, saved_model, write
+from beam_pipeline.images import codecs
+from beam_pipeline.images.codecs import Layout
+
+_PACKAGES = (
+    "apache-beam",
+    "tensorflow",
+    "numpy",
+    "pillow",
+    "pydicom",
+    "imagecodecs",
+    "pyarrow",
+)
+# The largest error, in grey levels of 255, that a lossy codec may leave in a smooth
+# picture.
+_LOSSY = 4
+_PICTURE = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        subject: what.
+        well: whether it is as the job needs it.
+        detail: what was found.
+    """
+
+    subject: str
+    well: bool
+    detail: str
+
+
+def run(model_dir: Path, output: str | None) -> bool:
+    """Print every finding; whether all is well."""
+    findings = [*_versions(), *_decoders(), _device(), _model(model_dir)]
+    if output is not None:
+        findings.append(_output(output))
+    for finding in findings:
+        print(f"{'ok ' if finding.well else 'BAD'}  {finding.subject:62} {finding.detail}")
+    return all(finding.well for finding in findings)
+
+
+def _versions() -> Iterator[Finding]:
+    cores = len(os.sched_getaffinity(0))
+    yield Finding("python", True, f"{platform.python_version()}, {cores} cores")
+    for name in _PACKAGES:
+        yield Finding(name, True, importlib.metadata.version(name))
+
+
+def _decoders() -> Iterator[Finding]:
+    for syntax in codecs.DECODERS:
+        name = f"decoder of {uid.UID(syntax).name}"
+        try:
+            error = _round_trip(syntax)
+        # Whatever a codec library raises, or lacks, is what is to be found out.
+        except Exception as problem:
+            yield Finding(name, False, f"{type(problem).__name__}: {problem}")
+        else:
+            yield Finding(name, error <= _LOSSY, "exact" if not error else "lossy")
+
+
+def _round_trip(syntax: str) -> int:
+    """The largest error of a small picture, written and decoded again."""
+    rows, columns = _PICTURE.shape
+    layout = Layout(
+        transfer_syntax_uid=syntax,
+        rows=rows,
+        columns=columns,
+        samples_per_pixel=1,
+        bits_allocated=8,
+        planar_configuration=0,
+    )
+    pixel_data = encapsulate([ENCODERS[syntax](_PICTURE)])
+    decoded = codecs.decode(pixel_data, layout)
+    return int(np.abs(decoded.astype(int) - _PICTURE.astype(int)).max())
+
+
+def _device() -> Finding:
+    gpus = saved_model.devices()
+    return Finding("device", True, ", ".join(gpus) or "no GPU; TensorFlow uses the CPU")
+
+
+def _model(model_dir: Path) -> Finding:
+    subject = f"model {model_dir}"
+    try:
+        model = saved_model.load(model_dir)
+    except manifest.ManifestError as error:
+        return Finding(subject, False, str(error))
+    preparation = model.manifest.preparation
+    blank = np.zeros((1, preparation.height, preparation.width, 1), np.uint8)
+    well = bool(np.isfinite(model.infer(blank).probabilities).all())
+    named = f"{model.manifest.name} {model.manifest.version}"
+    return Finding(subject, well, f"{named}, {model.digest[:19]}…")
+
+
+def _output(output: str) -> Finding:
+    subject = f"output {output}"
+    try:
+        write.probe(output)
+    except ValueError as error:
+        return Finding(subject, False, str(error))
+    return Finding(subject, True, "can be written")
+
+
+def _rle(picture: NDArray[np.generic]) -> bytes:
+    return RLELosslessEncoder.encode(
+        picture,
+        rows=picture.shape[0],
+        columns=picture.shape[1],
+        samples_per_pixel=1,
+        bits_allocated=8 * picture.itemsize,
+        bits_stored=8 * picture.itemsize,
+        pixel_representation=0,
+        photometric_interpretation="MONOCHROME2",
+        number_of_frames=1,
+    )
+
+
+# One frame of uint8 or uint16 (rows, columns) in each transfer syntax of the matrix.
+ENCODERS: dict[str, Encoder] = {
+    uid.RLELossless: _rle,
+    uid.JPEGBaseline8Bit: partial(imagecodecs.jpeg8_encode, level=95),
+    uid.JPEGExtended12Bit: partial(imagecodecs.jpeg8_encode, level=95),
+    uid.JPEGLossless: partial(imagecodecs.jpeg8_encode, lossless=True, predictor=4),
+    uid.JPEGLosslessSV1: partial(imagecodecs.jpeg8_encode, lossless=True, predictor=1),
+    uid.JPEGLSLossless: imagecodecs.jpegls_encode,
+    uid.JPEGLSNearLossless: partial(imagecodecs.jpegls_encode, level=2),
+    uid.JPEG2000Lossless: partial(
+        imagecodecs.jpeg2k_encode, codecformat="j2k", reversible=True
+    ),
+    uid.JPEG2000: partial(imagecodecs.jpeg2k_encode, level=60, codecformat="j2k"),
+    uid.HTJ2KLossless: partial(imagecodecs.htj2k_encode, reversible=True),
+    uid.HTJ2KLosslessRPCL: partial(imagecodecs.htj2k_encode, reversible=True),
+    uid.HTJ2K: partial(imagecodecs.htj2k_encode, reversible=False),
+}

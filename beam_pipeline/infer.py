@@ -1,0 +1,162 @@
+"""The model handler of RunInference: fixed batches, and what to do when one fails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from apache_beam.ml.inference.base import ModelHandler
+from numpy.typing import NDArray
+
+from beam_pipeline import saved_model
+from beam_pipeline.errors import Failure, Unreadable
+from beam_pipeline.records import Outcome, Ready
+from beam_pipeline.saved_model import Inference, OutOfMemory, SavedModel
+
+_LOGGER = logging.getLogger(__name__)
+
+# Outcomes that are final pass through in the same batches and cost the model nothing.
+# Weighed so, a batch closes on its images, or on very many rows without any.
+_READY_WEIGHT = 1024
+_FINAL_WEIGHT = 1
+
+Infer = Callable[[NDArray[np.uint8]], Inference]
+
+
+class SavedModelHandler(ModelHandler[Ready | Outcome, Outcome, SavedModel]):
+    """Runs a SavedModel on what is `Ready`, and passes on what is final.
+
+    Args:
+        model_dir: the model directory.
+        batch_size: images a batch.
+    """
+
+    def __init__(self, model_dir: str, batch_size: int) -> None:
+        super().__init__()
+        self._model_dir = model_dir
+        self._batch_size = batch_size
+        self._score = Score(batch_size)
+
+    def load_model(self) -> SavedModel:
+        model = saved_model.load(Path(self._model_dir))
+        preparation = model.manifest.preparation
+        for size in shapes(self._batch_size):
+            shape = (size, preparation.height, preparation.width, 1)
+            model.infer(np.zeros(shape, np.uint8))
+        return model
+
+    def run_inference(
+        self,
+        batch: Sequence[Ready | Outcome],
+        model: SavedModel,
+        inference_args: dict[str, Any] | None = None,
+    ) -> list[Outcome]:
+        ready = [element for element in batch if isinstance(element, Ready)]
+        scored = self._score(ready, model.infer)
+        return [
+            next(scored) if isinstance(element, Ready) else element for element in batch
+        ]
+
+    def batch_elements_kwargs(self) -> Mapping[str, Any]:
+        weight = self._batch_size * _READY_WEIGHT + (_READY_WEIGHT - _FINAL_WEIGHT)
+        return {
+            "min_batch_size": weight,
+            "max_batch_size": weight,
+            "element_size_fn": _weight,
+        }
+
+    def get_num_bytes(self, batch: Sequence[Ready | Outcome]) -> int:
+        return sum(e.image.nbytes for e in batch if isinstance(e, Ready))
+
+    def get_metrics_namespace(self) -> str:
+        return "beam_pipeline"
+
+
+class Score:
+    """Scores images in batches of a few shapes, the last one padded.
+
+    A new shape costs a GPU a new plan. What does not fit into the device's memory is
+    tried again in the next smaller shape, from then on. What fails otherwise is
+    bisected, so that the guilty image alone has no score.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self._shapes = shapes(batch_size)
+
+    def __call__(self, ready: Sequence[Ready], infer: Infer) -> Iterator[Outcome]:
+        """The outcome of each, in order, with its probabilities or the reason why not."""
+        position = 0
+        while position < len(ready):
+            chunk = ready[position : position + self._shapes[-1]]
+            try:
+                inference = infer(self._padded(chunk))
+            except OutOfMemory as error:
+                if len(self._shapes) == 1:
+                    yield from (_failed(each, error) for each in chunk)
+                    position += len(chunk)
+                else:
+                    self._shrink()
+                continue
+            # TensorFlow's errors have many classes, and the night must go on.
+            except Exception as error:
+                yield from self._bisected(chunk, infer, error)
+            else:
+                yield from map(_scored, chunk, inference.probabilities, inference.logits)
+            position += len(chunk)
+
+    def _padded(self, ready: Sequence[Ready]) -> NDArray[np.uint8]:
+        size = next(size for size in self._shapes if size >= len(ready))
+        batch = np.zeros((size, *ready[0].image.shape), np.uint8)
+        np.stack([each.image for each in ready], out=batch[: len(ready)])
+        return batch
+
+    def _shrink(self) -> None:
+        self._shapes = self._shapes[:-1]
+        _LOGGER.warning(
+            "The device is out of memory; batches of %d from now on", self._shapes[-1]
+        )
+
+    def _bisected(
+        self, ready: Sequence[Ready], infer: Infer, error: Exception
+    ) -> Iterator[Outcome]:
+        if len(ready) == 1:
+            yield _failed(ready[0], error)
+            return
+        middle = len(ready) // 2
+        yield from self(ready[:middle], infer)
+        yield from self(ready[middle:], infer)
+
+
+def shapes(batch_size: int) -> tuple[int, ...]:
+    """The batch shapes that the model sees: `batch_size` and quarters of it, down to 1."""
+    sizes = [batch_size]
+    while sizes[-1] > 1:
+        sizes.append(max(1, sizes[-1] // 4))
+    return tuple(reversed(sizes))
+
+
+def _weight(element: Ready | Outcome) -> int:
+    return _READY_WEIGHT if isinstance(element, Ready) else _FINAL_WEIGHT
+
+
+def _scored(
+    ready: Ready, probabilities: NDArray[np.float32], logits: NDArray[np.float32]
+) -> Outcome:
+    if not np.isfinite(probabilities).all():
+        detail = "the model gave a probability that is not a number"
+        return ready.outcome.ended(Unreadable(Failure.NAN_SCORE, detail))
+    return replace(
+        ready.outcome,
+        probabilities=tuple(probabilities.tolist()),
+        logits=tuple(logits.tolist()),
+    )
+
+
+def _failed(ready: Ready, error: Exception) -> Outcome:
+    _LOGGER.error("The model failed on an image: %s", type(error).__name__)
+    detail = f"the model failed on this image ({type(error).__name__})"
+    return ready.outcome.ended(Unreadable(Failure.MODEL_ERROR, detail))

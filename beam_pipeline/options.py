@@ -1,0 +1,200 @@
+"""Every flag of `score`, its default, its help and its check, once.
+
+Importing this costs nothing: `--help` answers at once, and so does a wrong flag of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+DEFAULT_MODEL = Path(__file__).parent / "default_model"
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
+
+
+class UsageError(ValueError):
+    """An argument that cannot be used: which, and what to give instead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringOptions:
+    """What `score` was asked for.
+
+    Attributes:
+        input: patterns and folders.
+        output: folder or bucket prefix of all runs.
+        model: model directory.
+        operating_point: name of the thresholds, or None.
+        threshold: instead of an operating point, or None.
+        run_id: names this run.
+        batch_size: images a batch.
+        read_workers: threads a process, or None for one a core.
+        max_error_rate: share of ERROR rows above which the exit code is 3.
+        max_reject_rate: share of REJECTED rows above which the exit code is 3.
+        min_inputs: files listed below which the exit code is 3.
+        beam: flags that are Beam's, and those after `--`, unchanged.
+    """
+
+    input: tuple[str, ...]
+    output: str
+    model: Path
+    operating_point: str | None
+    threshold: float | None
+    run_id: str
+    batch_size: int
+    read_workers: int | None
+    max_error_rate: float
+    max_reject_rate: float
+    min_inputs: int
+    beam: tuple[str, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the flags of `score`."""
+    add = parser.add_argument
+    add(
+        "--input",
+        action="append",
+        required=True,
+        metavar="PATTERN",
+        help="files to score: a folder, or a pattern such as 'export/**' (* stays in a "
+        "folder, ** does not); may be repeated",
+    )
+    add("--output", required=True, metavar="DIR", help="where runs are written")
+    add_model(parser)
+    thresholds = parser.add_mutually_exclusive_group()
+    thresholds.add_argument(
+        "--operating_point",
+        metavar="NAME",
+        help="which of the model's thresholds decides (default: default)",
+    )
+    thresholds.add_argument(
+        "--threshold",
+        type=_share,
+        metavar="X",
+        help="a threshold of your own, from 0 to 1: positive is score >= X",
+    )
+    add(
+        "--run_id",
+        type=_run_id,
+        default=None,
+        metavar="ID",
+        help="name of the run (default: the time, UTC)",
+    )
+    add(
+        "--batch_size",
+        type=_positive,
+        default=32,
+        metavar="N",
+        help="images the model sees at once (default: %(default)s)",
+    )
+    add(
+        "--read_workers",
+        type=_positive,
+        metavar="N",
+        help="threads that read and decode, a process (default: one a core)",
+    )
+    add(
+        "--max_error_rate",
+        type=_share,
+        default=0.5,
+        metavar="X",
+        help="exit with 3 when a larger share of files is ERROR (default: %(default)s)",
+    )
+    add(
+        "--max_reject_rate",
+        type=_share,
+        default=1.0,
+        metavar="X",
+        help="exit with 3 when a larger share is REJECTED (default: %(default)s)",
+    )
+    add(
+        "--min_inputs",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="exit with 3 when fewer files are found (default: %(default)s)",
+    )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the flag that names a model."""
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=DEFAULT_MODEL,
+        metavar="DIR",
+        help="model directory (default: the model in the box)",
+    )
+
+
+def scoring_options(
+    arguments: argparse.Namespace, beam_flags: Sequence[str]
+) -> ScoringOptions:
+    """The options in parsed `arguments`; the run gets its name here."""
+    given = {
+        name: getattr(arguments, name)
+        for name in ScoringOptions.__dataclass_fields__
+        if name != "beam"
+    }
+    given["input"] = tuple(arguments.input)
+    given["run_id"] = arguments.run_id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    return ScoringOptions(**given, beam=tuple(beam_flags))
+
+
+def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The flags before a lone `--`, which are checked, and those after it."""
+    if "--" not in argv:
+        return list(argv), []
+    position = list(argv).index("--")
+    return list(argv[:position]), list(argv[position + 1 :])
+
+
+def refuse_unknown(flags: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse a flag that is not known, and name the nearest one that is.
+
+    Raises:
+        UsageError: for the first of `flags` that is none of `known`.
+    """
+    names = sorted(known)
+    for flag in flags:
+        name = flag.split("=", 1)[0]
+        if name.startswith("-") and not _is_number(name) and name not in names:
+            nearest = difflib.get_close_matches(name, names, n=1)
+            hint = f"; the nearest flag is {nearest[0]}" if nearest else ""
+            raise UsageError(f"unknown flag {name}{hint}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def _run_id(text: str) -> str:
+    if not _RUN_ID.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a name of letters, digits, '_', '-' and '.'"
+        )
+    return text

@@ -1,0 +1,91 @@
+"""The job, as one straight line. This module wires; the others compute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import apache_beam as beam
+from apache_beam.ml.inference.base import RunInference
+
+from beam_pipeline import decide, manifest
+from beam_pipeline.infer import SavedModelHandler
+from beam_pipeline.match import Match
+from beam_pipeline.read import ReadAhead
+from beam_pipeline.records import Outcome, Source
+from beam_pipeline.write import Publish, Run, WriteSegments
+
+
+@dataclass
+class ScoreRadiographs(beam.PTransform):
+    """`Source`s → one final `Outcome` each, in any pipeline.
+
+    Example:
+        outcomes = (
+            pipeline
+            | beam.Create([Source("gs://pacs-export/chest.dcm")])
+            | ScoreRadiographs("models/pneumonia", operating_point="screening")
+        )
+
+    Attributes:
+        model_dir: the model directory.
+        operating_point: which of the model's; `default` where None.
+        threshold: in [0, 1], instead of an operating point.
+        batch_size: images a batch.
+        read_workers: reading and decoding threads a process; None for one a core.
+        run_id: goes into every row.
+
+    Raises:
+        ManifestError: on construction, where the model must not be used.
+        ValueError: on construction, for an operating point that the model has not.
+    """
+
+    model_dir: str
+    operating_point: str | None = None
+    threshold: float | None = None
+    batch_size: int = 32
+    read_workers: int | None = None
+    run_id: str | None = None
+
+    def __post_init__(self) -> None:
+        model_dir = Path(self.model_dir)
+        model = manifest.load(model_dir)
+        self.policy = decide.policy(
+            model,
+            manifest.verify(model, model_dir),
+            self.run_id,
+            operating_point=self.operating_point,
+            threshold=self.threshold,
+        )
+
+    def expand(self, sources: beam.PCollection[Source]) -> beam.PCollection[Outcome]:
+        read_ahead = ReadAhead(self.policy.manifest, self.read_workers)
+        handler = SavedModelHandler(self.model_dir, self.batch_size)
+        return (
+            sources
+            # header → eligible? → pixels → model input; or a final outcome at once
+            | "ReadAhead" >> beam.ParDo(read_ahead)
+            # model inputs → probabilities, in fixed batches; the final pass through
+            | "RunInference" >> RunInference(handler)
+            # probabilities → score, label, positive
+            | "Decide" >> beam.Map(decide.decide, self.policy)
+        )
+
+
+def build(
+    pipeline: beam.Pipeline, patterns: tuple[str, ...], score: ScoreRadiographs, run: Run
+) -> None:
+    """Everything that happens to a file, from its listing to its published row."""
+    sources = pipeline | "Match" >> Match(patterns)
+    outcomes = sources | "Score" >> score
+    # Outcomes go to the journal in the stage that made them; from here on only
+    # descriptors of segments and studies travel.
+    segments = outcomes | "WriteSegments" >> beam.ParDo(WriteSegments(run))
+    studies = (
+        outcomes
+        | "StudyOf" >> beam.FlatMap(decide.study_of)
+        | "MergeStudies" >> beam.CombinePerKey(decide.merge)
+        | "Studies" >> beam.Values()
+    )
+    listed = sources | "CountListed" >> beam.combiners.Count.Globally()
+    _ = (segments, studies, listed) | "Publish" >> Publish(run)
