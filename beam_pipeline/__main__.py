@@ -112,9 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor = subcommands.add_parser(
         "doctor",
         help="is this machine ready?",
-        description="Say which transfer syntaxes can be decoded, which device TensorFlow "
-        "sees, whether the model is whole and the output writable. Exits with 1 where "
-        "something is missing.",
+        description="Say which transfer syntaxes can be decoded, which device "
+        "TensorFlow sees, whether the model is whole and the output writable. Exits "
+        "with 1 where something is missing.",
         allow_abbrev=False,
     )
     options.add_model(doctor)

@@ -51,7 +51,8 @@ def policy(
         if name not in manifest.operating_points:
             known = ", ".join(manifest.operating_points)
             raise ValueError(
-                f"the model {manifest.name} has no operating point {name!r}; it has: {known}"
+                f"the model {manifest.name} has no operating point {name!r}; "
+                f"it has: {known}"
             )
         thresholds = manifest.operating_points[name].thresholds
     return Policy(
@@ -115,9 +116,7 @@ def _decide_each(
     outcome: Outcome, probabilities: tuple[float, ...], policy: Policy
 ) -> Outcome:
     findings = policy.manifest.finding_indices
-    above = [
-        p >= t for p, t in zip(probabilities, policy.thresholds, strict=True)
-    ]
+    above = [p >= t for p, t in zip(probabilities, policy.thresholds, strict=True)]
     return replace(
         outcome,
         score=max(probabilities[i] for i in findings),
@@ -134,24 +133,27 @@ def study_of(outcome: Outcome) -> Iterator[tuple[str, Study]]:
     """What one image says of its study, by its UID; nothing where it names none."""
     if outcome.study_instance_uid is None:
         return
-    yield outcome.study_instance_uid, Study(
-        study_instance_uid=outcome.study_instance_uid,
-        images=1,
-        scored=int(outcome.status == Status.SCORED),
-        rejected=int(outcome.status == Status.REJECTED),
-        errors=int(outcome.status == Status.ERROR),
-        score=outcome.score,
-        positive=outcome.positive,
-        driving_sop_instance_uid=(
-            None if outcome.score is None else outcome.sop_instance_uid
+    yield (
+        outcome.study_instance_uid,
+        Study(
+            study_instance_uid=outcome.study_instance_uid,
+            images=1,
+            scored=int(outcome.status == Status.SCORED),
+            rejected=int(outcome.status == Status.REJECTED),
+            errors=int(outcome.status == Status.ERROR),
+            score=outcome.score,
+            positive=outcome.positive,
+            driving_sop_instance_uid=(
+                None if outcome.score is None else outcome.sop_instance_uid
+            ),
+            threshold=outcome.threshold,
+            operating_point=outcome.operating_point,
+            model_name=outcome.model_name,
+            model_version=outcome.model_version,
+            model_digest=outcome.model_digest,
+            preparation=outcome.preparation,
+            run_id=outcome.run_id,
         ),
-        threshold=outcome.threshold,
-        operating_point=outcome.operating_point,
-        model_name=outcome.model_name,
-        model_version=outcome.model_version,
-        model_digest=outcome.model_digest,
-        preparation=outcome.preparation,
-        run_id=outcome.run_id,
     )
 
 

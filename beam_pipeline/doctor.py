@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.encaps import encapsulate
-from pydicom.pixels.encoders import RLELosslessEncoder
+from pydicom.pixels.encoders.base import RLELosslessEncoder
 
 from beam_pipeline import manifest, saved_model, write
 from beam_pipeline.images import codecs
@@ -34,6 +35,9 @@ _PACKAGES = (
 # picture.
 _LOSSY = 4
 _PICTURE = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
+
+
+Encoder = Callable[[NDArray[Any]], bytes | bytearray]
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ def run(model_dir: Path, output: str | None) -> bool:
     if output is not None:
         findings.append(_output(output))
     for finding in findings:
-        print(f"{'ok ' if finding.well else 'BAD'}  {finding.subject:62} {finding.detail}")
+        mark = "ok " if finding.well else "BAD"
+        print(f"{mark}  {finding.subject:62} {finding.detail}")
     return all(finding.well for finding in findings)
 
 
@@ -91,7 +96,7 @@ def _round_trip(syntax: str) -> int:
         bits_allocated=8,
         planar_configuration=0,
     )
-    pixel_data = encapsulate([ENCODERS[syntax](_PICTURE)])
+    pixel_data = encapsulate([bytes(ENCODERS[syntax](_PICTURE))])
     decoded = codecs.decode(pixel_data, layout)
     return int(np.abs(decoded.astype(int) - _PICTURE.astype(int)).max())
 
@@ -123,7 +128,7 @@ def _output(output: str) -> Finding:
     return Finding(subject, True, "can be written")
 
 
-def _rle(picture: NDArray[np.generic]) -> bytes:
+def _rle(picture: NDArray[Any]) -> bytes:
     return RLELosslessEncoder.encode(
         picture,
         rows=picture.shape[0],

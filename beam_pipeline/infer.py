@@ -88,7 +88,7 @@ class Score:
         self._shapes = shapes(batch_size)
 
     def __call__(self, ready: Sequence[Ready], infer: Infer) -> Iterator[Outcome]:
-        """The outcome of each, in order, with its probabilities or the reason why not."""
+        """The outcome of each, in order: its probabilities, or why there are none."""
         position = 0
         while position < len(ready):
             chunk = ready[position : position + self._shapes[-1]]
@@ -105,7 +105,8 @@ class Score:
             except Exception as error:
                 yield from self._bisected(chunk, infer, error)
             else:
-                yield from map(_scored, chunk, inference.probabilities, inference.logits)
+                found = (inference.probabilities, inference.logits)
+                yield from map(_scored, chunk, *found)
             position += len(chunk)
 
     def _padded(self, ready: Sequence[Ready]) -> NDArray[np.uint8]:
@@ -132,7 +133,7 @@ class Score:
 
 
 def shapes(batch_size: int) -> tuple[int, ...]:
-    """The batch shapes that the model sees: `batch_size` and quarters of it, down to 1."""
+    """The batch shapes that the model sees: `batch_size`, quarters of it, down to 1."""
     sizes = [batch_size]
     while sizes[-1] > 1:
         sizes.append(max(1, sizes[-1] // 4))

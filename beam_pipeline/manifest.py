@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 MANIFEST_PATH = Path("assets.extra") / "manifest.json"
-SCHEMA_VERSION = 1
 
 
 class ManifestError(ValueError):
@@ -173,7 +172,7 @@ class Manifest:
     licence: str
     packages: Mapping[str, str]
     files: Mapping[str, str]
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
 
     def __post_init__(self) -> None:
         known = set(self.findings) <= set(self.classes)
@@ -248,11 +247,8 @@ def verify(manifest: Manifest, model_dir: Path) -> str:
     changed = sorted(
         name for name in expected.keys() & found.keys() if expected[name] != found[name]
     )
-    differences = [
-        f"{what}: {', '.join(names)}"
-        for what, names in [("missing", missing), ("added", added), ("changed", changed)]
-        if names
-    ]
+    kinds = {"missing": missing, "added": added, "changed": changed}
+    differences = [f"{k}: {', '.join(names)}" for k, names in kinds.items() if names]
     if differences:
         raise ManifestError(
             f"the files in {model_dir} are not those of its manifest "
@@ -287,7 +283,7 @@ def build(kind: Any, value: Any, where: str) -> Any:
     """`value`, from JSON or TOML, as the annotated type `kind`, strictly.
 
     Raises:
-        ManifestError: an unknown or missing key, or a value of another type, at `where`.
+        ManifestError: an unknown or missing key, or another type, at `where`.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):

@@ -1,6 +1,6 @@
 """Every flag of `score`, its default, its help and its check, once.
 
-Importing this costs nothing: `--help` answers at once, and so does a wrong flag of ours.
+Importing this costs nothing, so that `--help` answers at once.
 """
 
 from __future__ import annotations

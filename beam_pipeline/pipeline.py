@@ -73,7 +73,10 @@ class ScoreRadiographs(beam.PTransform):
 
 
 def build(
-    pipeline: beam.Pipeline, patterns: tuple[str, ...], score: ScoreRadiographs, run: Run
+    pipeline: beam.Pipeline,
+    patterns: tuple[str, ...],
+    score: ScoreRadiographs,
+    run: Run,
 ) -> None:
     """Everything that happens to a file, from its listing to its published row."""
     sources = pipeline | "Match" >> Match(patterns)

@@ -1,4 +1,4 @@
-"""What crosses the stages, and the two tables that come out: types and Arrow schemas."""
+"""What crosses the stages, and the two tables that come out, with their schemas."""
 
 from __future__ import annotations
 

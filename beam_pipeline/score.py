@@ -20,7 +20,7 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
     _BeamArgumentParser,
 )
-from apache_beam.portability.api.beam_provision_api_pb2 import ProvisionInfo
+from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner.fn_runner import (
     ExtendedProvisionInfo,
     FnApiRunner,
@@ -156,7 +156,9 @@ def _runner(options: PipelineOptions) -> Any:
         return name
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     return FnApiRunner(
-        provision_info=ExtendedProvisionInfo(ProvisionInfo(pipeline_options=encoded))
+        provision_info=ExtendedProvisionInfo(
+            beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
+        )
     )
 
 
@@ -199,7 +201,10 @@ def broken_limits(document: dict[str, Any], options: ScoringOptions) -> list[str
     rejected = document["statuses"]["REJECTED"] / listed
     limits = [
         (errors > options.max_error_rate, f"{errors:.1%} ERROR, --max_error_rate"),
-        (rejected > options.max_reject_rate, f"{rejected:.1%} REJECTED, --max_reject_rate"),
+        (
+            rejected > options.max_reject_rate,
+            f"{rejected:.1%} REJECTED, --max_reject_rate",
+        ),
         (listed < options.min_inputs, f"{listed} files, --min_inputs"),
     ]
     return [message for is_broken, message in limits if is_broken]

@@ -52,17 +52,24 @@ class Run:
     started: str
     about: Mapping[str, Any]
 
-    def instances(self, *names: str) -> str:
-        return FileSystems.join(self.output, "instances", f"run={self.run_id}", *names)
+    def instances(self, name: str) -> str:
+        """The path of a part of the table `instances`."""
+        return self._path("instances", f"run={self.run_id}", name)
 
-    def studies(self, *names: str) -> str:
-        return FileSystems.join(self.output, "studies", f"run={self.run_id}", *names)
+    def studies(self, name: str) -> str:
+        """The path of a part of the table `studies`."""
+        return self._path("studies", f"run={self.run_id}", name)
 
-    def record(self, *names: str) -> str:
-        return FileSystems.join(self.output, "runs", self.run_id, *names)
+    def record(self, name: str) -> str:
+        """The path of `run.json` or `_SUCCESS`."""
+        return self._path("runs", self.run_id, name)
 
-    def journal(self, *names: str) -> str:
-        return FileSystems.join(self.output, "_journal", self.run_id, *names)
+    def journal(self, name: str = "") -> str:
+        """The path of a segment, or of all of them."""
+        return self._path("_journal", self.run_id, name)
+
+    def _path(self, *names: str) -> str:
+        return str(FileSystems.join(self.output, *filter(None, names)))
 
 
 @dataclass(frozen=True)
@@ -137,21 +144,19 @@ class Publish(beam.PTransform):
             | "Plan" >> beam.combiners.ToList()
             | "Parts" >> beam.FlatMap(plan_parts)
             | "SpreadParts" >> beam.Reshuffle()
-            | "WriteInstances" >> beam.MapTuple(write_instances, run=self.run)
+            | "WriteInstances" >> beam.Map(write_instances, self.run)
         )
         study_files = (
             studies
             | "Shard" >> beam.Map(_shard, count)
             | "GroupShards" >> beam.GroupByKey()
-            | "WriteStudies" >> beam.MapTuple(write_studies, run=self.run)
+            | "WriteStudies" >> beam.Map(write_studies, self.run)
         )
+        files = AsList(instance_files), AsList(study_files)
         return (
             segments.pipeline
             | "Once" >> beam.Create([self.run])
-            | "Finish"
-            >> beam.Map(
-                finish, AsList(segments), AsList(instance_files), AsList(study_files), count
-            )
+            | "Finish" >> beam.Map(finish, AsList(segments), *files, count)
         )
 
 
@@ -166,14 +171,16 @@ def plan_parts(segments: Sequence[Segment]) -> Iterator[tuple[str, list[Segment]
         yield f"part-{index:05d}.parquet", part
 
 
-def write_instances(name: str, segments: Iterable[Segment], run: Run) -> Published:
-    """Copy the rows of `segments` into the part `name` of the table `instances`."""
+def write_instances(part: tuple[str, list[Segment]], run: Run) -> Published:
+    """Copy the rows of a part's segments into the table `instances`."""
+    name, segments = part
     tables = [_read_parquet(segment.path) for segment in segments]
     return _publish(run.instances(name), pa.concat_tables(tables), run)
 
 
-def write_studies(shard: int, studies: Iterable[Study], run: Run) -> Published:
+def write_studies(part: tuple[int, Iterable[Study]], run: Run) -> Published:
     """Write one part of the table `studies`, in the order of the UIDs."""
+    shard, studies = part
     rows = sorted(studies, key=lambda study: study.study_instance_uid)
     name = f"part-{shard:05d}.parquet"
     return _publish(run.studies(name), records.table(rows, STUDIES), run)
@@ -198,7 +205,7 @@ def finish(
             f"run {run.run_id} is not complete"
         )
     # Readers of the table need one file, even where no file named a study.
-    study_files = study_files or [write_studies(0, [], run)]
+    study_files = study_files or [write_studies((0, []), run)]
     counts: Counter[tuple[str, str | None]] = Counter()
     for segment in segments:
         counts.update(dict(segment.counts))
@@ -210,7 +217,7 @@ def finish(
         "rows": rows,
         "studies": sum(file.rows for file in study_files),
         "statuses": _by_status(counts),
-        "reasons": {reason: n for (_, reason), n in sorted(counts.items(), key=str) if reason},
+        "reasons": {why: n for (_, why), n in sorted(counts.items(), key=str) if why},
         **run.about,
         "files": [asdict(file) for file in (*instance_files, *study_files)],
     }

@@ -12,7 +12,7 @@ from typing import Any
 from trainer import recipes
 from trainer.recipes import Augmentation, Recipe
 
-# The file names of Kermany 2018: person1_bacteria_2, IM-0115-0001, NORMAL2-IM-1427-0001.
+# The file names of Kermany 2018: person1_virus_2, IM-0115-0001, NORMAL2-IM-1427-0001.
 _PATIENT_PATTERN = r"^(person\d+|(?:NORMAL2-)?IM-\d+)"
 
 
@@ -72,12 +72,14 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--output", type=Path, required=True, help="model directory to make"
     )
-    train.add_argument("--recipe", choices=recipes.RECIPES, default="mobilenet", help="how to train")
+    train.add_argument(
+        "--recipe", choices=recipes.RECIPES, default="mobilenet", help="how to train"
+    )
     train.add_argument(
         "--weights",
         required=True,
         metavar="FILE|none",
-        help="the backbone's Keras weights file without top, or none to start at random",
+        help="the backbone's Keras weights without top, or none to start at random",
     )
     train.add_argument(
         "--card", type=Path, metavar="TOML", help="intended use, findings, eligibility"
@@ -92,7 +94,10 @@ def _parser() -> argparse.ArgumentParser:
     overrides = train.add_argument_group("the recipe's fields, each to override")
     for name, kind in _numbers().items():
         overrides.add_argument(
-            f"--{name}", type=kind, metavar=kind.__name__.upper(), default=argparse.SUPPRESS
+            f"--{name}",
+            type=kind,
+            metavar=kind.__name__.upper(),
+            default=argparse.SUPPRESS,
         )
     return parser
 

@@ -33,7 +33,7 @@ BACKBONES: dict[str, Backbone] = {
 
 
 def build(recipe: Recipe, classes: int, weights: Path | None) -> keras.Model:
-    """The network: images of range 0–255, (batch, height, width, 1) → logits, embedding.
+    """The network: (batch, height, width, 1), 0–255 → logits, embedding.
 
     The backbone runs in inference mode always: fine-tuning moves its weights and leaves
     the statistics of BatchNormalization as they were learned on a large data set.
@@ -41,7 +41,7 @@ def build(recipe: Recipe, classes: int, weights: Path | None) -> keras.Model:
     Args:
         recipe: which backbone, how wide, what input size.
         classes: how many logits.
-        weights: a Keras weights file of the backbone without top; None starts at random.
+        weights: the backbone's Keras weights without top; None starts at random.
     """
     backbone = BACKBONES[recipe.backbone]
     size = (recipe.image_size, recipe.image_size)

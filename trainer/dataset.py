@@ -22,6 +22,9 @@ from beam_pipeline import images
 from beam_pipeline.errors import NotScored
 from beam_pipeline.manifest import Part, Preparation
 
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
 PARTS = ("training", "validation", "held_out")
 # A twentieth of the patients is one fold; so many folds go to each part.
 _FOLDS = {"training": 15, "validation": 2, "held_out": 3}
@@ -47,7 +50,7 @@ class Examples:
 
     classes: tuple[str, ...]
     paths: tuple[Path, ...]
-    labels: NDArray[np.int64]
+    labels: Labels
     patients: NDArray[np.str_]
     duplicates: int
     files_without_patient: int
@@ -146,7 +149,7 @@ def describe(examples: Examples, parts: NDArray[np.str_]) -> dict[str, Part]:
     return described
 
 
-def read(examples: Examples, preparation: Preparation) -> NDArray[np.uint8]:
+def read(examples: Examples, preparation: Preparation) -> Images:
     """Every image as model input: uint8, (images, height, width, 1).
 
     Raises:
@@ -170,7 +173,7 @@ def read(examples: Examples, preparation: Preparation) -> NDArray[np.uint8]:
     return pixels
 
 
-def _read_one(path: Path, preparation: Preparation) -> NDArray[np.uint8] | NotScored:
+def _read_one(path: Path, preparation: Preparation) -> Images | NotScored:
     try:
         with path.open("rb") as stream:
             header = images.read_header(stream)
@@ -181,8 +184,8 @@ def _read_one(path: Path, preparation: Preparation) -> NDArray[np.uint8] | NotSc
 
 
 def batches(
-    pixels: NDArray[np.uint8],
-    labels: NDArray[np.int64],
+    pixels: Images,
+    labels: Labels,
     batch_size: int,
     *,
     shuffle_seed: int | None = None,
@@ -194,7 +197,9 @@ def batches(
     if shuffle_seed is not None:
         order = order.shuffle(len(labels), seed=shuffle_seed)
 
-    def gather(chosen: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def gather(
+        chosen: Labels,
+    ) -> tuple[Images, Labels]:
         return pixels[chosen], labels[chosen]
 
     def load(chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -73,9 +73,7 @@ class _Served(tf.Module):
         self.serve = tf.function(serve, input_signature=[image])
 
 
-def _compare(
-    served: _Served, model_dir: Path, examples: NDArray[np.uint8]
-) -> None:
+def _compare(served: _Served, model_dir: Path, examples: NDArray[np.uint8]) -> None:
     expected = served.serve(tf.constant(examples))["probabilities"].numpy()
     found = saved_model.load(model_dir).infer(examples).probabilities
     difference = float(np.abs(expected - found).max())

@@ -61,8 +61,10 @@ def fit(network: keras.Model, batches: Batches, recipe: Recipe, logs: Path) -> N
             validation_data=batches.validation,
             epochs=stage.epochs,
             class_weight=batches.class_weights,
-            callbacks=_callbacks(recipe, logs / f"{stage.name}.csv")
-            + [_checkpoint(best, lowest_loss)],
+            callbacks=[
+                _checkpoint(best, lowest_loss),
+                *_callbacks(recipe, logs / f"{stage.name}.csv"),
+            ],
         )
         lowest_loss = min(lowest_loss, *history.history["val_loss"])
     classifier.load_weights(best)
@@ -76,11 +78,11 @@ def balanced_weights(labels: NDArray[np.int64]) -> dict[int, float]:
 
 
 def _stages(recipe: Recipe) -> list[_Stage]:
-    stages = [
-        _Stage("head", False, recipe.head_learning_rate, recipe.head_epochs),
-        _Stage("fine_tune", True, recipe.fine_tune_learning_rate, recipe.fine_tune_epochs),
-    ]
-    return [stage for stage in stages if stage.epochs]
+    head = _Stage("head", False, recipe.head_learning_rate, recipe.head_epochs)
+    fine_tune = _Stage(
+        "fine_tune", True, recipe.fine_tune_learning_rate, recipe.fine_tune_epochs
+    )
+    return [stage for stage in (head, fine_tune) if stage.epochs]
 
 
 def _callbacks(recipe: Recipe, log: Path) -> list[keras.callbacks.Callback]:

@@ -24,12 +24,14 @@ from trainer import (
     architectures,
     augment,
     calibrate,
-    card as cards,
     dataset,
     evaluate,
     export,
     fit,
     operating_points,
+)
+from trainer import (
+    card as cards,
 )
 from trainer.card import Card
 from trainer.dataset import Examples
@@ -177,7 +179,9 @@ def _manifest(
     )
 
 
-def _scored(data: _Data, scores: NDArray[np.float64], part: NDArray[np.bool_]) -> Scored:
+def _scored(
+    data: _Data, scores: NDArray[np.float64], part: NDArray[np.bool_]
+) -> Scored:
     return Scored(data.positives()[part], scores[part], data.examples.patients[part])
 
 
@@ -222,4 +226,6 @@ def _write_scores(run: Run, data: _Data, scores: NDArray[np.float64]) -> None:
             strict=True,
         ):
             name = path.relative_to(run.data).as_posix()
-            table.writerow([name, examples.classes[label], patient, part, f"{score:.6f}"])
+            table.writerow(
+                [name, examples.classes[label], patient, part, f"{score:.6f}"]
+            )

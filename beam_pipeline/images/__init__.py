@@ -53,6 +53,4 @@ def _format_of(head: bytes) -> ModuleType:
     for candidate in FORMATS:
         if candidate.sniff(head):
             return candidate
-    raise Unreadable(
-        Failure.UNRECOGNISED, "the content is none of: DICOM, PNG, JPEG"
-    )
+    raise Unreadable(Failure.UNRECOGNISED, "the content is none of: DICOM, PNG, JPEG")

@@ -1,4 +1,4 @@
-"""DICOM attributes as other people's files have them: absent, empty, or not of their VR.
+"""DICOM attributes as files have them: absent, empty, or not of their VR.
 
 Nothing here raises, and nothing here gives free text back: what stands where a code or
 a UID should be may be a patient's name.

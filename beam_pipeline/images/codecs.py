@@ -94,7 +94,7 @@ def _encapsulated(pixel_data: bytes, layout: Layout) -> Stored:
     except Exception as error:
         raise Unreadable(
             Failure.PIXELDATA_TRUNCATED,
-            f"the encapsulated pixel data holds no whole frame ({type(error).__name__})",
+            f"encapsulated pixel data without a whole frame ({type(error).__name__})",
         ) from error
     said = []
     for decoder in DECODERS[layout.transfer_syntax_uid]:

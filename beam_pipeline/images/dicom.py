@@ -93,7 +93,9 @@ def read_header(stream: BinaryIO) -> Header:
     """
     dataset = _parse(stream, _HEADER_KEYWORDS, stop_before_pixels=True)
     meta = dataset.file_meta
-    sop_class = attributes.uid(dataset, "SOPClassUID") or attributes.uid(meta, "MediaStorageSOPClassUID")
+    sop_class = attributes.uid(dataset, "SOPClassUID") or attributes.uid(
+        meta, "MediaStorageSOPClassUID"
+    )
     rows = attributes.whole(dataset, "Rows")
     sex = attributes.code(dataset, "PatientSex")
     if sop_class is None and rows is None:
@@ -111,7 +113,9 @@ def read_header(stream: BinaryIO) -> Header:
         body_part=attributes.code(dataset, "BodyPartExamined"),
         view_position=attributes.code(dataset, "ViewPosition"),
         presentation_intent_type=attributes.code(dataset, "PresentationIntentType"),
-        photometric_interpretation=attributes.code(dataset, "PhotometricInterpretation"),
+        photometric_interpretation=attributes.code(
+            dataset, "PhotometricInterpretation"
+        ),
         transfer_syntax_uid=attributes.uid(meta, "TransferSyntaxUID"),
         number_of_frames=attributes.whole(dataset, "NumberOfFrames"),
         rows=rows,

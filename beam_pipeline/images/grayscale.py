@@ -97,7 +97,8 @@ def stored_values(dataset: Dataset, bits: int) -> Values:
     if attributes.whole(dataset, "PixelRepresentation") == 1:
         sign = 2 ** (bits_stored - 1)
         values = (values ^ sign) - sign
-    return values.astype(np.float64)
+    numbers: Values = values.astype(np.float64)
+    return numbers
 
 
 def _padding(values: Values, dataset: Dataset) -> NDArray[np.bool_]:
@@ -107,7 +108,9 @@ def _padding(values: Values, dataset: Dataset) -> NDArray[np.bool_]:
         return np.zeros(values.shape, bool)
     limit = attributes.whole(dataset, "PixelPaddingRangeLimit")
     limit = value if limit is None else limit
-    return (values >= min(value, limit)) & (values <= max(value, limit))
+    low, high = sorted((value, limit))
+    padding: NDArray[np.bool_] = (values >= low) & (values <= high)
+    return padding
 
 
 def _present(stored: Stored, padding: NDArray[np.bool_]) -> NDArray[np.intp]:
@@ -186,7 +189,8 @@ class Lut:
     def apply(self, values: Values) -> Values:
         """The entries for `values`; those outside take the first or the last."""
         index = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1)
-        return self.entries[index.astype(np.intp)]
+        found: Values = self.entries[index.astype(np.intp)]
+        return found
 
 
 def read_lut(item: Dataset, dataset: Dataset) -> Lut | None:

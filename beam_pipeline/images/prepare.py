@@ -1,4 +1,4 @@
-"""The one preprocessing: an 8-bit picture → the model's input, in training and serving."""
+"""The one preprocessing, in training and serving: 8-bit picture → model input."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from PIL import Image
 from beam_pipeline.manifest import Preparation
 
 
-def prepare(
-    pixels: NDArray[np.uint8], preparation: Preparation
-) -> NDArray[np.uint8]:
+def prepare(pixels: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:
     """The model input, uint8 (height, width, 1), from a uint8 (rows, columns) picture.
 
     `stretch` ignores the aspect ratio; `pad` keeps it and fills with black, centred.
@@ -31,9 +29,7 @@ def prepare(
     return padded
 
 
-def _resize(
-    pixels: NDArray[np.uint8], height: int, width: int
-) -> NDArray[np.uint8]:
+def _resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     resized = Image.fromarray(pixels).resize(
         (width, height), Image.Resampling.BILINEAR, reducing_gap=2.0
     )

@@ -1,0 +1,56 @@
+"""Packaging: one distribution, two packages, one version, every dependency once.
+
+The versions that are installed are in constraints.txt.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+TRAIN = ["scikit-learn", "scipy"]
+TEST = [*TRAIN, "pytest", "pytest-timeout", "pydicom-data"]
+
+setup(
+    name="radiograph-scorer",
+    version="0.1.0",
+    description="Batch scoring of radiographs on Apache Beam, and its trainer",
+    long_description=Path("README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["beam_pipeline*", "trainer*"]),
+    package_data={
+        "beam_pipeline": ["py.typed", "default_model/**/*"],
+        "trainer": ["py.typed", "cards/*.toml"],
+    },
+    install_requires=[
+        "apache-beam",
+        "blake3",
+        "imagecodecs",
+        "numpy",
+        "pillow",
+        "pyarrow",
+        "pydicom",
+        "tensorflow",
+    ],
+    extras_require={
+        "train": TRAIN,
+        "aws": ["apache-beam[aws]"],
+        "gcp": ["apache-beam[gcp]"],
+        "test": TEST,
+        "dev": [*TEST, "mypy", "ruff", "scipy-stubs"],
+    },
+    entry_points={
+        "console_scripts": [
+            "beam-pipeline=beam_pipeline.__main__:main",
+            "trainer=trainer.__main__:main",
+        ]
+    },
+    classifiers=[
+        "Intended Audience :: Healthcare Industry",
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    ],
+)
