@@ -136,7 +136,7 @@ def _rle(picture: NDArray[Any]) -> bytes:
         samples_per_pixel=1,
         bits_allocated=8 * picture.itemsize,
         bits_stored=8 * picture.itemsize,
-        pixel_representation=0,
+        pixel_representation=int(picture.dtype.kind == "i"),
         photometric_interpretation="MONOCHROME2",
         number_of_frames=1,
     )
@@ -154,7 +154,7 @@ ENCODERS: dict[str, Encoder] = {
     uid.JPEG2000Lossless: partial(
         imagecodecs.jpeg2k_encode, codecformat="j2k", reversible=True
     ),
-    uid.JPEG2000: partial(imagecodecs.jpeg2k_encode, level=60, codecformat="j2k"),
+    uid.JPEG2000: partial(imagecodecs.jpeg2k_encode, level=80, codecformat="j2k"),
     uid.HTJ2KLossless: partial(imagecodecs.htj2k_encode, reversible=True),
     uid.HTJ2KLosslessRPCL: partial(imagecodecs.htj2k_encode, reversible=True),
     uid.HTJ2K: partial(imagecodecs.htj2k_encode, reversible=False),

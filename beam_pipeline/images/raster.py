@@ -66,7 +66,7 @@ def decode(data: bytes, header: Header) -> Picture:
 
 def _open(stream: BinaryIO) -> Image.Image:
     try:
-        return Image.open(stream, formats=tuple(_FORMATS))
+        return Image.open(stream, formats=("PNG", "JPEG"))
     except Image.DecompressionBombError as error:
         raise Unreadable(
             Failure.TOO_LARGE, f"over {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"

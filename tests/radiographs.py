@@ -1,0 +1,197 @@
+"""Small radiographs, made in code: pixels, DICOM files in any encoding, a model."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from pydicom import uid
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+
+from beam_pipeline import manifest as manifests
+from beam_pipeline.doctor import ENCODERS
+from beam_pipeline.images import codecs
+from beam_pipeline.manifest import (
+    Calibration,
+    Eligibility,
+    Estimate,
+    Manifest,
+    OperatingPoint,
+    Part,
+    Preparation,
+    TrainingData,
+)
+
+CR = uid.ComputedRadiographyImageStorage
+DX = uid.DigitalXRayImageStorageForPresentation
+
+SIZE = 32
+PREPARATION = Preparation(height=SIZE, width=SIZE)
+ELIGIBILITY = Eligibility(
+    sop_classes=(CR, DX),
+    modalities=("CR", "DX"),
+    body_parts=("CHEST", "THORAX"),
+    views=("AP", "PA"),
+    patient_age_years=(1, 5),
+)
+_ESTIMATE = Estimate(value=0.9, low=0.8, high=1.0, n=20, method="Wilson")
+
+
+def gradient(rows: int = 60, columns: int = 50, bits: int = 12) -> NDArray[np.uint16]:
+    """Stored values that rise from the top left and use all of `bits` bits."""
+    ramp = np.add.outer(np.arange(rows), 2 * np.arange(columns)).astype(np.float64)
+    return np.rint(ramp / ramp.max() * (2**bits - 1)).astype(np.uint16)
+
+
+def chest(brightness: float, rows: int = 60, columns: int = 50) -> NDArray[np.uint8]:
+    """An 8-bit picture of a given mean, 0 to 1, with something to see on it."""
+    ramp = np.linspace(-40, 40, columns)
+    picture = np.clip(brightness * 255 + ramp, 0, 255)
+    return np.broadcast_to(np.rint(picture), (rows, columns)).astype(np.uint8)
+
+
+def dicom(
+    pixels: NDArray[Any],
+    *,
+    transfer_syntax: str = uid.ExplicitVRLittleEndian,
+    bits_stored: int | None = None,
+    **attributes: Any,
+) -> FileDataset:
+    """A chest radiograph around stored values; an attribute of None is left out."""
+    bits_allocated = 8 * pixels.itemsize
+    bits_stored = bits_stored or (12 if bits_allocated == 16 else 8)
+    defaults = {
+        "SOPClassUID": CR,
+        "SOPInstanceUID": uid.generate_uid(),
+        "StudyInstanceUID": uid.generate_uid(),
+        "SeriesInstanceUID": uid.generate_uid(),
+        "PatientName": "Canary^Patient",
+        "PatientID": "canary-4711",
+        "Modality": "CR",
+        "BodyPartExamined": "CHEST",
+        "ViewPosition": "PA",
+        "PhotometricInterpretation": "MONOCHROME2",
+        "SamplesPerPixel": 1 if pixels.ndim == 2 else 3,
+        "Rows": pixels.shape[0],
+        "Columns": pixels.shape[1],
+        "BitsAllocated": bits_allocated,
+        "BitsStored": bits_stored,
+        "HighBit": bits_stored - 1,
+        "PixelRepresentation": int(pixels.dtype.kind == "i"),
+        "WindowCenter": 2.0 ** (bits_stored - 1),
+        "WindowWidth": 2.0**bits_stored,
+    }
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = uid.UID(transfer_syntax)
+    meta.MediaStorageSOPClassUID = attributes.get("SOPClassUID") or CR
+    meta.MediaStorageSOPInstanceUID = defaults["SOPInstanceUID"]
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    for keyword, value in {**defaults, **attributes}.items():
+        if value is not None:
+            setattr(dataset, keyword, value)
+    _set_pixels(dataset, pixels)
+    return dataset
+
+
+def _set_pixels(dataset: FileDataset, pixels: NDArray[Any]) -> None:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax in codecs.NATIVE:
+        order = ">" if syntax == uid.ExplicitVRBigEndian else "<"
+        data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+        dataset.PixelData = data + b"\0" * (len(data) % 2)
+    else:
+        dataset.PixelData = encapsulate([bytes(ENCODERS[syntax](pixels))])
+    dataset["PixelData"].VR = "OB" if syntax not in codecs.NATIVE else "OW"
+
+
+def to_bytes(dataset: FileDataset) -> bytes:
+    """The file that `dataset` is written as."""
+    stream = io.BytesIO()
+    syntax = dataset.file_meta.TransferSyntaxUID
+    dataset.set_original_encoding(syntax.is_implicit_VR, syntax.is_little_endian)
+    dataset.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def lut(first: int, entries: list[int], bits: int = 16) -> Dataset:
+    """An item of a Modality or VOI LUT Sequence."""
+    item = Dataset()
+    item.LUTDescriptor = [len(entries), first, bits]
+    item.add_new("LUTData", "US", entries)
+    return item
+
+
+def manifest(**changes: Any) -> Manifest:
+    """The manifest of the brightness model."""
+    point = OperatingPoint(
+        thresholds=(0.5,),
+        method="balanced recalls",
+        chosen_on="validation",
+        sensitivity=_ESTIMATE,
+        specificity=_ESTIMATE,
+    )
+    screening = OperatingPoint(**{**vars(point), "thresholds": (0.2,)})
+    defaults: dict[str, Any] = {
+        "name": "brightness",
+        "version": "1",
+        "task": "binary",
+        "classes": ("DARK", "BRIGHT"),
+        "findings": ("BRIGHT",),
+        "preparation": PREPARATION,
+        "operating_points": {"default": point, "screening": screening},
+        "calibration": Calibration(
+            method="temperature", temperature=1.0, chosen_on="validation"
+        ),
+        "eligibility": ELIGIBILITY,
+        "training_data": TrainingData(
+            source="none",
+            images=2,
+            duplicates_left_out=0,
+            patient_pattern="",
+            files_without_patient=0,
+            split={"training": Part(patients=1, images=1, images_by_class={})},
+            seed=1,
+        ),
+        "recipe": {},
+        "metrics": {"auc": _ESTIMATE},
+        "intended_use": "tests",
+        "limits": "everything else",
+        "licence": "MIT",
+        "packages": {},
+        "files": {},
+    }
+    return Manifest(**{**defaults, **changes})
+
+
+class Brightness(tf.Module):
+    """A model whose score follows from the mean of its input alone.
+
+    The logit of BRIGHT is 8 × (mean / 255 − 0.5).
+    """
+
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, SIZE, SIZE, 1), tf.uint8, name="image")]
+    )
+    def serve(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        mean = tf.reduce_mean(tf.cast(image, tf.float32), axis=[1, 2, 3]) / 255
+        logits = tf.stack([tf.zeros_like(mean), 8 * (mean - 0.5)], axis=1)
+        return {"probabilities": tf.nn.softmax(logits), "logits": logits}
+
+
+def brightness_score(mean: float) -> float:
+    """The score that the brightness model gives a mean from 0 to 255."""
+    return float(1 / (1 + np.exp(-8 * (mean / 255 - 0.5))))
+
+
+def save_model(model_dir: Path, module: tf.Module | None = None, **changes: Any) -> Path:
+    """Write a model of the contract to `model_dir`."""
+    module = module or Brightness()
+    tf.saved_model.save(module, str(model_dir), {"serving_default": module.serve})
+    files = manifests.file_digests(model_dir)
+    manifests.save(manifest(files=files, **changes), model_dir)
+    return model_dir
