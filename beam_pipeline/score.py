@@ -73,7 +73,7 @@ class Job:
 
 
 def prepare(options: ScoringOptions) -> Job:
-    """Check the model, the output and the inputs, in this order; read no study.
+    """Check the model, the inputs and the output, in this order; read no study.
 
     Raises:
         ValueError: what cannot be used, and what to give instead.
@@ -96,8 +96,8 @@ def prepare(options: ScoringOptions) -> Job:
     beam_options = PipelineOptions(list(options.beam))
     FileSystems.set_options(beam_options)
     patterns = tuple(match.normalise(pattern) for pattern in options.input)
-    _check_output(run, patterns)
     _check_inputs(patterns)
+    _check_output(run, patterns)
     return Job(options, beam_options, patterns, score, run)
 
 

@@ -164,7 +164,8 @@ def plan_parts(segments: Sequence[Segment]) -> Iterator[tuple[str, list[Segment]
     """Part names with the segments that go into each, in a fixed order."""
     parts: list[list[Segment]] = [[]]
     for segment in sorted(segments, key=lambda segment: segment.path):
-        if sum(each.rows for each in parts[-1]) + segment.rows > _PART_ROWS:
+        rows = sum(each.rows for each in parts[-1])
+        if rows and rows + segment.rows > _PART_ROWS:
             parts.append([])
         parts[-1].append(segment)
     for index, part in enumerate(parts):

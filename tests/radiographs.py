@@ -188,7 +188,9 @@ def brightness_score(mean: float) -> float:
     return float(1 / (1 + np.exp(-8 * (mean / 255 - 0.5))))
 
 
-def save_model(model_dir: Path, module: tf.Module | None = None, **changes: Any) -> Path:
+def save_model(
+    model_dir: Path, module: tf.Module | None = None, **changes: Any
+) -> Path:
     """Write a model of the contract to `model_dir`."""
     module = module or Brightness()
     tf.saved_model.save(module, str(model_dir), {"serving_default": module.serve})

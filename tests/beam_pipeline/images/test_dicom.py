@@ -180,7 +180,9 @@ def test_reads_a_file_without_preamble() -> None:
         radiographs.gradient(), transfer_syntax=uid.ImplicitVRLittleEndian
     )
     whole = radiographs.to_bytes(dataset)
-    offset = 132 + 12 + dcmread(io.BytesIO(whole)).file_meta.FileMetaInformationGroupLength
+    offset = (
+        132 + 12 + dcmread(io.BytesIO(whole)).file_meta.FileMetaInformationGroupLength
+    )
     bare = whole[offset:]
     assert dicom.sniff(bare[:512])
     np.testing.assert_array_equal(read(bare).pixels, read(whole).pixels)

@@ -42,8 +42,8 @@ def test_windows_agree_with_pydicom(
     }
     dataset = radiographs.dicom(stored, **attributes)
     modality = apply_modality_lut(stored, dataset)
-    # With a slope, pydicom scales its output by it, and a negative one inverts; without,
-    # it gives the range of the stored values.
+    # With a slope, pydicom scales its output by it, and a negative one inverts;
+    # without, it gives the range of the stored values.
     del dataset.RescaleSlope, dataset.RescaleIntercept
     with np.errstate(over="ignore"):
         shown = apply_windowing(modality, dataset)

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from beam_pipeline import decide
+from beam_pipeline.decide import Policy
+from beam_pipeline.errors import Rejected, Rejection
+from beam_pipeline.manifest import OperatingPoint
+from beam_pipeline.records import Outcome, Source, Status
+from tests import radiographs
+
+BINARY = radiographs.manifest()
+THREE = radiographs.manifest(
+    task="multiclass",
+    classes=("BACTERIA", "NORMAL", "VIRUS"),
+    findings=("BACTERIA", "VIRUS"),
+)
+POINT = BINARY.operating_points["default"]
+MANY = radiographs.manifest(
+    task="multilabel",
+    classes=("NODULE", "EFFUSION"),
+    findings=("NODULE", "EFFUSION"),
+    operating_points={
+        "default": OperatingPoint(**{**vars(POINT), "thresholds": (0.3, 0.8)})
+    },
+)
+
+
+def policy(manifest: object, **choice: object) -> Policy:
+    return decide.policy(manifest, "sha256:0", "run", **choice)
+
+
+def outcome(*probabilities: float) -> Outcome:
+    return replace(
+        Outcome.of(Source("a.dcm")), probabilities=probabilities, logits=probabilities
+    )
+
+
+@pytest.mark.parametrize(
+    ("probability", "positive", "label"),
+    [(0.49, False, "DARK"), (0.5, True, "BRIGHT"), (0.9, True, "BRIGHT")],
+)
+def test_positive_is_a_score_at_or_above_the_threshold(
+    probability: float, positive: bool, label: str
+) -> None:
+    row = decide.decide(outcome(1 - probability, probability), policy(BINARY))
+    assert (row.score, row.positive, row.label) == (probability, positive, label)
+    assert (row.threshold, row.operating_point) == (0.5, "default")
+    assert row.labels == (label,)
+    assert row.status == Status.SCORED
+    assert row.scored_at is not None
+
+
+def test_the_label_follows_the_decision_and_not_the_larger_probability() -> None:
+    row = decide.decide(outcome(0.7, 0.3), policy(BINARY, operating_point="screening"))
+    assert (row.positive, row.label) == (True, "BRIGHT")
+    assert row.operating_point == "screening"
+
+
+def test_a_threshold_of_ones_own_has_no_name() -> None:
+    row = decide.decide(outcome(0.7, 0.3), policy(BINARY, threshold=0.25))
+    assert (row.positive, row.threshold, row.operating_point) == (True, 0.25, None)
+
+
+def test_several_findings_add_up_to_the_score() -> None:
+    row = decide.decide(outcome(0.3, 0.45, 0.25), policy(THREE))
+    assert row.score == pytest.approx(0.55)
+    assert (row.positive, row.label) == (True, "BACTERIA")
+
+
+def test_a_multilabel_image_is_positive_for_any_class() -> None:
+    row = decide.decide(outcome(0.4, 0.7), policy(MANY))
+    assert (row.score, row.positive) == (0.7, True)
+    assert (row.label, row.labels, row.threshold) == (None, ("NODULE",), None)
+    row = decide.decide(outcome(0.2, 0.7), policy(MANY))
+    assert (row.positive, row.labels) == (False, ())
+
+
+def test_a_row_without_probabilities_is_stamped_and_has_no_score() -> None:
+    final = Outcome.of(Source("a.dcm")).ended(Rejected(Rejection.BODY_PART, "HAND"))
+    row = decide.decide(final, policy(BINARY))
+    assert (row.status, row.reason) == ("REJECTED", "BODY_PART")
+    assert (row.score, row.positive, row.threshold, row.label) == (None,) * 4
+    assert (row.model_name, row.model_digest, row.run_id) == (
+        "brightness",
+        "sha256:0",
+        "run",
+    )
+
+
+def test_an_unknown_operating_point_names_those_there_are() -> None:
+    with pytest.raises(ValueError, match="default, screening"):
+        policy(BINARY, operating_point="screning")
+
+
+def image(score: float | None, uid: str, status: Status = Status.SCORED) -> Outcome:
+    final = replace(
+        Outcome.of(Source(uid)), study_instance_uid="1.2", sop_instance_uid=uid
+    )
+    if score is None:
+        return replace(final, status=status)
+    probable = replace(final, probabilities=(1 - score, score), logits=(0, 0))
+    return decide.decide(probable, policy(BINARY))
+
+
+def test_a_study_takes_the_top_score_in_any_order() -> None:
+    images = [
+        image(0.2, "1"),
+        image(0.8, "2"),
+        image(0.8, "3"),
+        image(None, "4", Status.REJECTED),
+        image(None, "5", Status.ERROR),
+    ]
+    parts = [part for each in images for _, part in decide.study_of(each)]
+    merged = {decide.merge(order) for order in itertools.permutations(parts)}
+    assert len(merged) == 1
+    study = merged.pop()
+    assert (study.images, study.scored, study.rejected, study.errors) == (5, 3, 1, 1)
+    assert (study.score, study.positive) == (0.8, True)
+    assert study.driving_sop_instance_uid == "2"
+
+
+def test_a_study_in_parts_is_the_study_as_a_whole() -> None:
+    parts = [
+        part
+        for score, uid in [(0.2, "1"), (0.4, "2"), (0.3, "3")]
+        for _, part in decide.study_of(image(score, uid))
+    ]
+    assert decide.merge([decide.merge(parts[:2]), parts[2]]) == decide.merge(parts)
+
+
+def test_a_study_without_a_scored_image_has_no_score() -> None:
+    parts = [p for _, p in decide.study_of(image(None, "1", Status.REJECTED))]
+    study = decide.merge(parts)
+    assert (study.score, study.positive, study.driving_sop_instance_uid) == (None,) * 3
+
+
+def test_a_file_without_a_study_is_in_no_study() -> None:
+    assert not list(decide.study_of(outcome(0.5, 0.5)))

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from beam_pipeline import inspect, manifest, read
+from beam_pipeline.records import Ready, Source
+from tests import radiographs
+
+Export = tuple[Path, dict[str, tuple[str, str | None]]]
+
+
+def test_it_says_what_the_job_does(export: Export, model_dir: Path) -> None:
+    folder, _ = export
+    model = manifest.load(model_dir)
+    for path in [p for p in folder.rglob("*") if p.is_file()]:
+        would = inspect.inspect(path, model)
+        does = read.read(Source(str(path)), model)
+        if isinstance(does, Ready):
+            assert would.error is None
+            np.testing.assert_array_equal(would.image, does.image)
+        else:
+            assert (would.error.reason, would.error.detail) == (
+                does.reason,
+                does.detail,
+            )
+
+
+def test_rules_and_ranges_are_printed(
+    export: Export, model_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lateral = export[0] / "a folder/deep/lateral.dcm"
+    assert not inspect.run([lateral], model_dir, None)
+    printed = capsys.readouterr().out
+    assert "reject LATERAL_VIEW" in printed
+    assert "view: LL is none of: AP, PA" in printed
+    assert "body_part: CHEST" in printed
+    assert "window 128/256 LINEAR" in printed
+    assert "REJECTED LATERAL_VIEW" in printed
+    assert "Canary" not in printed
+
+
+def test_the_model_input_is_saved(
+    export: Export, model_dir: Path, tmp_path: Path
+) -> None:
+    saved = tmp_path / "saved"
+    assert inspect.run([export[0] / "dark.dcm"], model_dir, saved)
+    size = (radiographs.SIZE, radiographs.SIZE)
+    with Image.open(saved / "dark.dcm.png") as image:
+        assert image.size == size
+        pixels = np.asarray(image)
+    expected = inspect.inspect(export[0] / "dark.dcm", manifest.load(model_dir)).image
+    np.testing.assert_array_equal(pixels, expected[..., 0])
+
+
+def test_a_file_that_is_not_there_is_said(model_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="No such file"):
+        inspect.run([tmp_path / "gone.dcm"], model_dir, None)

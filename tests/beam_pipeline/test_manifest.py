@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beam_pipeline import manifest as manifests
+from beam_pipeline.manifest import ManifestError
+from tests import radiographs
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "variables").mkdir()
+    (tmp_path / "saved_model.pb").write_bytes(b"graph")
+    (tmp_path / "variables" / "data").write_bytes(b"weights")
+    files = manifests.file_digests(tmp_path)
+    manifests.save(radiographs.manifest(files=files), tmp_path)
+    return tmp_path
+
+
+def edit(folder: Path, keys: str, value: Any) -> None:
+    path = folder / manifests.MANIFEST_PATH
+    document = json.loads(path.read_text())
+    *parents, last = keys.split(".")
+    target = document
+    for key in parents:
+        target = target[key]
+    if value is None:
+        del target[last]
+    else:
+        target[last] = value
+    path.write_text(json.dumps(document))
+
+
+def test_what_is_saved_is_loaded(folder: Path) -> None:
+    files = manifests.file_digests(folder)
+    assert manifests.load(folder) == radiographs.manifest(files=files)
+
+
+def test_a_folder_without_a_manifest_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="is not a model"):
+        manifests.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        ("colour", "red", "colour"),
+        ("preparation.colour", "red", "manifest.preparation"),
+        ("classes", None, "classes"),
+        ("preparation.height", "224", "manifest.preparation.height"),
+        ("preparation.height", 0, "preparation.height"),
+        ("preparation.resize", "crop", "'stretch' or 'pad'"),
+        ("preparation.version", 2, "preparation.version"),
+        ("schema_version", 2, "schema_version"),
+        ("task", "regression", "task"),
+        ("findings", ["RED"], "findings"),
+        ("findings", [], "findings"),
+        ("classes", ["BRIGHT", "BRIGHT"], "classes"),
+        ("operating_points", {}, "'default'"),
+        ("operating_points.default.thresholds", [0.5, 0.5], "1 of them"),
+        ("operating_points.default.thresholds", [1.5], "thresholds"),
+        ("operating_points.default.sensitivity.low", 0.95, "low <= value"),
+        ("calibration.temperature", 0.0, "temperature"),
+        ("eligibility.patient_age_years", [1, 2, 3], "2 values"),
+    ],
+)
+def test_a_manifest_that_is_wrong_says_where(
+    folder: Path, keys: str, value: Any, message: str
+) -> None:
+    edit(folder, keys, value)
+    with pytest.raises(ManifestError, match=message):
+        manifests.load(folder)
+
+
+def test_a_manifest_that_is_no_json_says_so(folder: Path) -> None:
+    (folder / manifests.MANIFEST_PATH).write_text("{")
+    with pytest.raises(ManifestError, match="JSON"):
+        manifests.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("variables/data", b"other", "changed: variables/data"),
+        ("variables/data", None, "missing: variables/data"),
+        ("notes.txt", b"hello", "added: notes.txt"),
+    ],
+)
+def test_a_changed_model_is_refused_and_says_what_differs(
+    folder: Path, name: str, content: bytes | None, message: str
+) -> None:
+    path = folder / name
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(ManifestError, match=message):
+        manifests.verify(manifests.load(folder), folder)
+
+
+def test_the_digest_covers_the_files_and_the_manifest(folder: Path) -> None:
+    before = manifests.verify(manifests.load(folder), folder)
+    edit(folder, "operating_points.default.thresholds", [0.6])
+    after = manifests.verify(manifests.load(folder), folder)
+    assert before.startswith("sha256:")
+    assert before != after
+
+
+def test_a_multilabel_model_needs_a_threshold_for_each_class() -> None:
+    with pytest.raises(ManifestError, match="2 of them"):
+        radiographs.manifest(task="multilabel")

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from beam_pipeline import options
+from beam_pipeline.options import UsageError
+
+
+def parse(*argv: str) -> options.ScoringOptions:
+    parser = argparse.ArgumentParser()
+    options.add_arguments(parser)
+    return options.scoring_options(parser.parse_args(argv), ())
+
+
+def test_every_flag_has_help_and_a_place_in_the_options() -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    options.add_arguments(parser)
+    names = {action.dest for action in parser._actions}
+    assert names == set(options.ScoringOptions.__dataclass_fields__) - {"beam"}
+    assert all(action.help for action in parser._actions)
+
+
+def test_inputs_add_up_and_a_run_has_a_name() -> None:
+    found = parse("--input", "a", "--input", "b", "--output", "c")
+    assert found.input == ("a", "b")
+    assert found.run_id
+    assert found.model == options.DEFAULT_MODEL
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("--threshold", "1.5"),
+        ("--threshold", "high"),
+        ("--threshold", "0.5", "--operating_point", "screening"),
+        ("--batch_size", "0"),
+        ("--max_error_rate", "-0.1"),
+        ("--run_id", "../elsewhere"),
+        ("--run_id", ""),
+    ],
+    ids=" ".join,
+)
+def test_a_value_that_makes_no_sense_is_refused(argv: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse("--input", "a", "--output", "b", *argv)
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("argv", "split"),
+    [
+        (["--a", "--", "--b", "1"], (["--a"], ["--b", "1"])),
+        (["--a"], (["--a"], [])),
+        (["--", "--b", "--"], ([], ["--b", "--"])),
+    ],
+    ids=str,
+)
+def test_what_follows_a_double_dash_is_set_apart(argv: list, split: tuple) -> None:
+    assert options.split(argv) == split
+
+
+def test_an_unknown_flag_names_the_nearest() -> None:
+    known = ["--input", "--output", "--runner"]
+    with pytest.raises(UsageError, match=r"--inptu; the nearest flag is --input"):
+        options.refuse_unknown(["--inptu=x"], known)
+    with pytest.raises(UsageError, match=r"unknown flag --zzzzzzzz$"):
+        options.refuse_unknown(["--zzzzzzzz"], known)
+    options.refuse_unknown(["--runner", "FlinkRunner", "--output=-1", "-0.5"], known)

@@ -1,0 +1,226 @@
+"""The whole command, on a small export with a model whose scores can be foretold."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from beam_pipeline.__main__ import main
+from tests import radiographs
+
+Export = tuple[Path, dict[str, tuple[str, str | None]]]
+
+
+def score(export: Path, output: Path, model_dir: Path, *flags: str) -> int:
+    return main(
+        [
+            "score",
+            f"--input={export}",
+            f"--output={output}",
+            f"--model={model_dir}",
+            *flags,
+        ]
+    )
+
+
+def rows(output: Path) -> dict[str, dict]:
+    table = pq.read_table(output / "instances")
+    return {Path(row["source_uri"]).name: row for row in table.to_pylist()}
+
+
+@pytest.fixture(scope="module")
+def scored(
+    tmp_path_factory: pytest.TempPathFactory, model_dir: Path
+) -> tuple[Path, dict]:
+    """An output of one run over three chests: dark, middling, bright."""
+    root = tmp_path_factory.mktemp("scored")
+    (root / "in").mkdir()
+    for name, brightness in [("dark", 0.2), ("middling", 0.45), ("bright", 0.8)]:
+        dataset = radiographs.dicom(
+            radiographs.chest(brightness), StudyInstanceUID="1.2.3"
+        )
+        (root / "in" / f"{name}.dcm").write_bytes(radiographs.to_bytes(dataset))
+    assert score(root / "in", root / "out", model_dir, "--run_id=first") == 0
+    return root, rows(root / "out")
+
+
+def test_every_file_has_one_row_with_its_status_and_reason(
+    export: Export, model_dir: Path, tmp_path: Path
+) -> None:
+    folder, expected = export
+    assert score(folder, tmp_path / "out", model_dir) == 0
+    table = pq.read_table(tmp_path / "out" / "instances")
+    assert table.num_rows == len(expected)
+    found = {n: (r["status"], r["reason"]) for n, r in rows(tmp_path / "out").items()}
+    assert found == expected
+
+
+def test_a_score_is_what_the_model_makes_of_the_picture(
+    scored: tuple[Path, dict],
+) -> None:
+    for name, brightness in [("dark", 0.2), ("middling", 0.45), ("bright", 0.8)]:
+        row = scored[1][f"{name}.dcm"]
+        mean = radiographs.chest(brightness).mean()
+        assert row["score"] == pytest.approx(
+            radiographs.brightness_score(mean), abs=0.02
+        )
+        assert row["positive"] == (row["score"] >= 0.5)
+        assert row["probabilities"][1] == pytest.approx(row["score"], abs=1e-6)
+        assert (row["operating_point"], row["threshold"]) == ("default", 0.5)
+        assert row["run_id"] == "first"
+
+
+def test_the_study_row_has_the_top_image(scored: tuple[Path, dict]) -> None:
+    root, instances = scored
+    [study] = pq.read_table(root / "out" / "studies").to_pylist()
+    bright = instances["bright.dcm"]
+    assert (study["images"], study["scored"]) == (3, 3)
+    assert (study["score"], study["positive"]) == (bright["score"], True)
+    assert study["driving_sop_instance_uid"] == bright["sop_instance_uid"]
+
+
+def test_another_run_stands_beside_the_first(
+    scored: tuple[Path, dict], model_dir: Path
+) -> None:
+    root, first = scored
+    flags = ("--run_id=second", "--operating_point=screening")
+    assert score(root / "in", root / "out", model_dir, *flags) == 0
+    table = pq.read_table(root / "out" / "instances")
+    assert table.num_rows == 6
+    second = [r for r in table.to_pylist() if r["run"] == "second"]
+    for row in second:
+        before = first[Path(row["source_uri"]).name]
+        assert row["score"] == before["score"]
+        assert row["positive"] == (row["score"] >= 0.2)
+
+
+def test_a_threshold_of_ones_own_decides(
+    scored: tuple[Path, dict], model_dir: Path, tmp_path: Path
+) -> None:
+    assert score(scored[0] / "in", tmp_path, model_dir, "--threshold=0.99") == 0
+    assert {row["positive"] for row in rows(tmp_path).values()} == {False}
+    assert {row["operating_point"] for row in rows(tmp_path).values()} == {None}
+
+
+def test_broken_limits_give_exit_code_3(
+    export: Export, model_dir: Path, tmp_path: Path
+) -> None:
+    folder, _ = export
+    for flag in ("--max_error_rate=0.1", "--max_reject_rate=0.1", "--min_inputs=9"):
+        output = tmp_path / flag
+        assert score(folder, output, model_dir, flag) == 3
+        assert list(output.glob("runs/*/_SUCCESS"))
+
+
+def test_worker_processes_give_the_same_rows(
+    export: Export, model_dir: Path, tmp_path: Path
+) -> None:
+    folder, expected = export
+    flags = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
+    assert score(folder, tmp_path / "out", model_dir, *flags) == 0
+    found = {n: (r["status"], r["reason"]) for n, r in rows(tmp_path / "out").items()}
+    assert found == expected
+
+
+REFUSALS = {
+    "unknown flag": (["--operatng_point=x"], "the nearest flag is --operating_point"),
+    "unknown Beam flag": (["--runer=x"], "the nearest flag is --runner"),
+    "no such operating point": (["--operating_point=x"], "default, screening"),
+    "no model": (["--model=/"], "is not a model"),
+    "used run": (["--run_id=first"], "has a finished run of that name"),
+    "strange scheme": (["--input=nosuch://x/**"], "cannot be listed"),
+}
+
+
+@pytest.mark.parametrize(("flags", "message"), REFUSALS.values(), ids=REFUSALS)
+def test_what_cannot_work_is_refused_before_anything_is_read(
+    scored: tuple[Path, dict],
+    model_dir: Path,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    message: str,
+) -> None:
+    root, _ = scored
+    before = sorted(root.rglob("*"))
+    assert score(root / "in", root / "out", model_dir, *flags) == 2
+    assert message in capsys.readouterr().err
+    assert [p for p in sorted(root.rglob("*")) if p.is_file()] == [
+        p for p in before if p.is_file()
+    ]
+
+
+def test_an_output_among_the_inputs_is_refused(
+    scored: tuple[Path, dict], model_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, _ = scored
+    assert score(root, root / "out", model_dir) == 2
+    assert "lies within --input" in capsys.readouterr().err
+
+
+def test_nothing_matched_is_exit_code_4_and_names_the_pattern(
+    model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pattern = tmp_path / "export" / "*.dcm"
+    assert score(pattern, tmp_path / "out", model_dir) == 4
+    assert f"nothing matches {pattern}" in capsys.readouterr().err
+
+
+def test_one_empty_pattern_does_not_cost_the_others(
+    scored: tuple[Path, dict], model_dir: Path, tmp_path: Path
+) -> None:
+    flag = f"--input={tmp_path}/nothing/*"
+    assert score(scored[0] / "in", tmp_path / "out", model_dir, flag) == 0
+    assert len(rows(tmp_path / "out")) == 3
+
+
+def test_help_answers_within_a_second() -> None:
+    started = time.monotonic()
+    command = [sys.executable, "-X", "importtime", "-m", "beam_pipeline", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "score" in done.stdout
+    for heavy in ("apache_beam", "tensorflow", "numpy"):
+        assert heavy not in done.stderr
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_run_leaves_no_success_and_no_half_file(
+    model_dir: Path, tmp_path: Path, kind: signal.Signals
+) -> None:
+    (tmp_path / "in").mkdir()
+    noise = radiographs.gradient(1500, 1500)
+    data = radiographs.to_bytes(radiographs.dicom(noise))
+    for index in range(400):
+        (tmp_path / "in" / f"{index}.dcm").write_bytes(data)
+    command = [sys.executable, "-m", "beam_pipeline", "score"]
+    command += [f"--input={tmp_path / 'in'}", f"--output={tmp_path / 'out'}"]
+    command += [f"--model={model_dir}"]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    while not (tmp_path / "out" / "_journal").exists():
+        time.sleep(0.1)
+    time.sleep(6)
+    process.send_signal(kind)
+    assert process.wait(20) != 0
+    left = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert not [path for path in left if path.name == "_SUCCESS"]
+    for path in left:
+        if path.suffix == ".parquet":
+            pq.read_metadata(path)
+
+
+def test_run_json_holds_no_credentials(
+    scored: tuple[Path, dict], model_dir: Path, tmp_path: Path
+) -> None:
+    flags = ("--s3_secret_access_key=canary",)
+    assert score(scored[0] / "in", tmp_path, model_dir, *flags, "--run_id=r") == 0
+    text = (tmp_path / "runs" / "r" / "run.json").read_text()
+    assert "canary" not in text
+    assert json.loads(text)["model"]["name"] == "brightness"
