@@ -39,7 +39,7 @@ setup(
         "aws": ["apache-beam[aws]"],
         "gcp": ["apache-beam[gcp]"],
         "test": TEST,
-        "dev": [*TEST, "mypy", "ruff", "scipy-stubs"],
+        "dev": [*TEST, "mypy", "ruff", "uv"],
     },
     entry_points={
         "console_scripts": [

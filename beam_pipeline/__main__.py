@@ -20,8 +20,7 @@ _INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; the exit code, as the README lists them."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # Beam complains on the root logger, as it is imported, of what is not installed.
-    logging.getLogger().addFilter(lambda record: "apitools" not in record.getMessage())
+    logging.getLogger().addFilter(_is_news)
     checked, unchecked = options.split(sys.argv[1:] if argv is None else argv)
     arguments, leftover = _parser().parse_known_args(checked)
     try:
@@ -124,6 +123,15 @@ def _parser() -> argparse.ArgumentParser:
     for each in (score, inspect, doctor):
         each.set_defaults(flags=frozenset(each._option_string_actions))
     return parser
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line on the root logger is one that a user can act on.
+
+    Beam complains there of packages that it can use and that the job does not need.
+    """
+    message = record.getMessage()
+    return not message.startswith(("apitools not found", "Resource module is not"))
 
 
 def _say(error: Exception, code: int) -> int:

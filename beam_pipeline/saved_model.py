@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +20,10 @@ from beam_pipeline.manifest import Manifest, ManifestError
 
 _SIGNATURE = "serving_default"
 _REQUIRED_OUTPUTS = ("probabilities", "logits")
+_NOTICE = re.compile(
+    r"I0000 |WARNING: All log messages before absl|To enable the following instructions"
+    r"|E0000 .*failed call to cuInit: .*UNKNOWN ERROR \(303\)|$"
+)
 
 
 @dataclass(frozen=True)
@@ -90,16 +99,41 @@ def devices() -> list[str]:
 
 
 def _tensorflow() -> Any:
-    # Both must be set before the import: TensorFlow logs while it loads.
+    # Before the import, which reads it.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow as tf
+    with _without_native_notices():
+        import tensorflow as tf
 
-    for gpu in tf.config.list_physical_devices("GPU"):
+        gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
         # Otherwise the first process takes all of the GPU's memory. It can be set only
         # until the device is used, and a process that loads twice has used it.
         if not tf.config.experimental.get_memory_growth(gpu):
             tf.config.experimental.set_memory_growth(gpu, True)
     return tf
+
+
+@contextmanager
+def _without_native_notices() -> Iterator[None]:
+    """Keep back what TensorFlow notes on descriptor 2 before its log levels hold.
+
+    On a machine without a GPU those are ten lines that say so. Warnings and errors are
+    passed on; so is everything when the import fails.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile("w+", errors="replace") as kept:
+        os.dup2(kept.fileno(), 2)
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            kept.seek(0)
+            lines = [line for line in kept if failed or not _NOTICE.match(line)]
+            os.write(2, "".join(lines).encode())
 
 
 def _check(signature: Any, manifest: Manifest, model_dir: Path) -> None:

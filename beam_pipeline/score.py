@@ -184,12 +184,11 @@ def _about(options: ScoringOptions, policy: Policy) -> dict[str, Any]:
 
 def summary(document: dict[str, Any], output: str, seconds: float) -> str:
     """What a person wants to know when a run has ended, in a few lines."""
-    statuses, listed = document["statuses"], document["listed"]
-    lines = [f"{listed} files in {seconds:.1f} s"]
-    lines += [f"  {n:>7} {status}" for status, n in statuses.items()]
-    if document["reasons"]:
-        lines.append("reasons")
-        lines += [f"  {n:>7} {reason}" for reason, n in document["reasons"].items()]
+    lines = [f"{document['listed']} files in {seconds:.1f} s"]
+    for status, count in document["statuses"].items():
+        lines.append(f"  {count:>9,} {status}")
+        for reason, n in document["reasons"].get(status, {}).items():
+            lines.append(f"  {n:>18,} {reason}")
     lines.append(f"run {document['run_id']} is complete in {output}")
     return "\n".join(lines)
 

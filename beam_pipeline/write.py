@@ -31,6 +31,8 @@ _SEGMENT_ROWS = 10_000
 _PART_ROWS = 500_000
 _METRICS = "beam_pipeline"
 
+Counts = Counter[tuple[str, str | None]]
+
 
 class Unbalanced(RuntimeError):
     """Not every listed file has exactly one row: the run must not be published."""
@@ -207,7 +209,7 @@ def finish(
         )
     # Readers of the table need one file, even where no file named a study.
     study_files = study_files or [write_studies((0, []), run)]
-    counts: Counter[tuple[str, str | None]] = Counter()
+    counts: Counts = Counter()
     for segment in segments:
         counts.update(dict(segment.counts))
     document = {
@@ -218,7 +220,7 @@ def finish(
         "rows": rows,
         "studies": sum(file.rows for file in study_files),
         "statuses": _by_status(counts),
-        "reasons": {why: n for (_, why), n in sorted(counts.items(), key=str) if why},
+        "reasons": _by_reason(counts),
         **run.about,
         "files": [asdict(file) for file in (*instance_files, *study_files)],
     }
@@ -256,11 +258,19 @@ def write_bytes(path: str, data: bytes) -> None:
         FileSystems.rename([target], [path])
 
 
-def _by_status(counts: Mapping[tuple[str, str | None], int]) -> dict[str, int]:
+def _by_status(counts: Counts) -> dict[str, int]:
     statuses = {str(status): 0 for status in records.Status}
     for (status, _), n in counts.items():
         statuses[status] += n
     return statuses
+
+
+def _by_reason(counts: Counts) -> dict[str, dict[str, int]]:
+    reasons: dict[str, dict[str, int]] = {}
+    for (status, reason), n in sorted(counts.items(), key=str):
+        if reason is not None:
+            reasons.setdefault(status, {})[reason] = n
+    return reasons
 
 
 def _publish(path: str, table: pa.Table, run: Run) -> Published:

@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
+# Smaller than one image in any validation set: it decides between equals alone.
+_TIE_BREAK = 1e-9
+
 Flags = NDArray[np.bool_]
 Scores = NDArray[np.float64]
 
@@ -47,22 +50,29 @@ def youden(points: Curve) -> float:
     return _best(points, points.sensitivity + points.specificity)
 
 
-def at_sensitivity(least: float) -> Callable[[Curve], float]:
-    """The highest specificity among thresholds of this sensitivity or more."""
+def most_sensitive(specificity: float) -> Callable[[Curve], float]:
+    """The highest sensitivity among thresholds of at least this specificity.
+
+    Of several, the most specific: where a model parts its validation patients without
+    an error, a plain "sensitivity of 0.98" would give a threshold above the default.
+    """
 
     def choose(points: Curve) -> float:
-        enough = points.sensitivity >= least
-        return _best(points, np.where(enough, points.specificity, -1))
+        merit = points.sensitivity + _TIE_BREAK * points.specificity
+        return _best(points, np.where(points.specificity >= specificity, merit, -1))
 
     return choose
 
 
-def at_specificity(least: float) -> Callable[[Curve], float]:
-    """The highest sensitivity among thresholds of this specificity or more."""
+def most_specific(sensitivity: float) -> Callable[[Curve], float]:
+    """The highest specificity among thresholds of at least this sensitivity.
+
+    Of several, the most sensitive.
+    """
 
     def choose(points: Curve) -> float:
-        enough = points.specificity >= least
-        return _best(points, np.where(enough, points.sensitivity, -1))
+        merit = points.specificity + _TIE_BREAK * points.sensitivity
+        return _best(points, np.where(points.sensitivity >= sensitivity, merit, -1))
 
     return choose
 
@@ -84,6 +94,10 @@ class Method:
 METHODS: dict[str, Method] = {
     "default": Method("balanced recalls", balanced_recalls),
     "youden": Method("highest Youden index", youden),
-    "screening": Method("sensitivity of 0.98 or more", at_sensitivity(0.98)),
-    "rule_in": Method("specificity of 0.98 or more", at_specificity(0.98)),
+    "screening": Method(
+        "highest sensitivity with a specificity of 0.90 or more", most_sensitive(0.90)
+    ),
+    "rule_in": Method(
+        "highest specificity with a sensitivity of 0.90 or more", most_specific(0.90)
+    ),
 }

@@ -66,7 +66,10 @@ def test_the_record_counts_and_names_its_files(run: Run) -> None:
     document = json.loads(Path(run.record("run.json")).read_text())
     assert document["listed"] == document["rows"] == 7
     assert document["statuses"] == {"SCORED": 0, "REJECTED": 5, "ERROR": 2}
-    assert document["reasons"] == {"BODY_PART": 3, "NON_IMAGE": 2, "EMPTY_FILE": 2}
+    assert document["reasons"] == {
+        "REJECTED": {"BODY_PART": 3, "NON_IMAGE": 2},
+        "ERROR": {"EMPTY_FILE": 2},
+    }
     assert document["a"] == 1
     for file in document["files"]:
         data = (Path(run.output) / file["path"]).read_bytes()

@@ -1,0 +1,58 @@
+# make demo    score a small export with the model in the box, and show what came out
+# make test    the test suite, under 8 minutes on 2 cores
+# make check   ruff, ruff format and mypy
+# make help    everything else
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Also for what pip installs to build the package: the same install, a year from now.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+INSTALLED := setup.py pyproject.toml constraints.txt
+
+.PHONY: demo test test-slow check wheel bench constraints clean help
+
+demo: .venv/demo.stamp
+	$(BIN)/python demo/assemble.py demo/export
+	$(BIN)/python -m beam_pipeline score --input demo/export --output demo/results
+	$(BIN)/python demo/show.py demo/results
+
+test: .venv/test.stamp
+	$(BIN)/python -m pytest
+
+test-slow: .venv/test.stamp
+	$(BIN)/python -m pytest -m slow
+
+check: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+wheel: .venv/test.stamp
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+bench: .venv/test.stamp
+	$(BIN)/pip install --quiet -r benchmarks/requirements.txt
+	$(BIN)/python benchmarks/throughput.py $(BENCH)
+
+# Pin the newest versions that fit together: after a change of setup.py, or to update.
+constraints: .venv/dev.stamp
+	$(BIN)/uv pip compile setup.py --all-extras --upgrade --quiet --no-annotate \
+	  --no-header --python-version 3.11 --output-file constraints.txt
+
+clean:
+	rm -rf .venv build dist *.egg-info demo/export demo/results
+
+help:
+	@grep -E '^[a-z-]+:' Makefile | cut -d: -f1
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/demo.stamp: .venv/bin/python $(INSTALLED)
+	$(BIN)/pip install --quiet --editable . pydicom-data
+	touch $@
+
+.venv/%.stamp: .venv/bin/python $(INSTALLED)
+	$(BIN)/pip install --quiet --editable '.[$*]'
+	touch $@
