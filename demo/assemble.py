@@ -23,6 +23,10 @@ CHESTS = ("RG1_UNCR", "RG1_UNCI", "RG1_J2KR", "RG1_J2KI")
 EXTREMITIES = ("RG3_UNCR", "RG3_UNCI", "RG3_J2KR", "RG3_J2KI")
 OTHERS = (
     "693_J2KR",
+    "JPEG-LL",
+    "JPGExtended",
+    "SC_rgb_rle",
+    "emri_small_RLE",
     "693_UNCR",
     "CT_small",
     "MR2_J2KI",

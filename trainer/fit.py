@@ -61,6 +61,7 @@ def fit(network: keras.Model, batches: Batches, recipe: Recipe, logs: Path) -> N
             validation_data=batches.validation,
             epochs=stage.epochs,
             class_weight=batches.class_weights,
+            shuffle=False,  # the batches are, with a seed
             callbacks=[
                 _checkpoint(best, lowest_loss),
                 *_callbacks(recipe, logs / f"{stage.name}.csv"),

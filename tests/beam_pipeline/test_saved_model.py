@@ -78,3 +78,13 @@ def test_importing_the_job_does_not_import_tensorflow() -> None:
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_loading_says_nothing_where_all_is_well(model_dir: Path) -> None:
+    code = (
+        "from pathlib import Path; from beam_pipeline import saved_model; "
+        f"saved_model.load(Path({str(model_dir)!r}))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""

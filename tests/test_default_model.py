@@ -1,0 +1,93 @@
+"""The model in the box, on real radiographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from beam_pipeline import manifest as manifests
+from beam_pipeline.__main__ import main
+from beam_pipeline.options import DEFAULT_MODEL
+from demo import assemble
+
+NON_IMAGE = ("REJECTED", "NON_IMAGE")
+SOP_CLASS = ("REJECTED", "UNSUPPORTED_SOP_CLASS")
+SCORED = ("SCORED", None)
+
+EXPECTED = {
+    **{f"{name}.dcm": SCORED for name in assemble.CHESTS},
+    **{f"{name}.dcm": ("REJECTED", "BODY_PART") for name in assemble.EXTREMITIES},
+    **{f"{name}.dcm": SOP_CLASS for name in assemble.OTHERS},
+    "reportsi.dcm": NON_IMAGE,
+    "test-SR.dcm": NON_IMAGE,
+    "rtdose.dcm": NON_IMAGE,
+    "rtplan.dcm": NON_IMAGE,
+    "rtstruct.dcm": NON_IMAGE,
+    "waveform_ecg.dcm": NON_IMAGE,
+    "RG1_UNCR_8bit.png": SCORED,
+    "RG1_16bit.png": SCORED,
+    "RG1_palette.png": SCORED,
+    "RG1_UNCR.jpg": SCORED,
+    "RG3_UNCR_8bit.png": SCORED,
+    "RG3_UNCR.jpg": SCORED,
+    "truncated.dcm": ("ERROR", "PIXELDATA_TRUNCATED"),
+    "notes.dcm": ("ERROR", "UNRECOGNISED"),
+    "empty.dcm": ("ERROR", "EMPTY_FILE"),
+}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
+    root = tmp_path_factory.mktemp("demo")
+    assemble.main(root / "export")
+    command = ["score", f"--input={root / 'export'}", f"--output={root / 'out'}"]
+    assert main(command) == 0
+    table = pq.read_table(root / "out" / "instances").to_pylist()
+    assert len(table) == len(EXPECTED)
+    return {Path(row["source_uri"]).name: row for row in table}
+
+
+def test_every_file_of_the_demo_ends_as_it_should(rows: dict[str, dict]) -> None:
+    found = {name: (row["status"], row["reason"]) for name, row in rows.items()}
+    assert found == EXPECTED
+
+
+def test_the_encoding_does_not_change_the_score(rows: dict[str, dict]) -> None:
+    score = {name: row["score"] for name, row in rows.items()}
+    assert score["RG1_UNCR.dcm"] == pytest.approx(score["RG1_J2KR.dcm"], abs=1e-6)
+    assert score["RG1_UNCI.dcm"] == pytest.approx(score["RG1_J2KI.dcm"], abs=1e-6)
+    assert score["RG1_UNCR.dcm"] == pytest.approx(score["RG1_UNCI.dcm"], abs=0.02)
+
+
+def test_a_png_of_the_picture_has_the_score_of_the_dicom(rows: dict[str, dict]) -> None:
+    score = {name: row["score"] for name, row in rows.items()}
+    assert score["RG1_UNCR_8bit.png"] == pytest.approx(score["RG1_UNCR.dcm"], abs=1e-6)
+    assert score["RG1_16bit.png"] == pytest.approx(score["RG1_UNCI.dcm"], abs=1e-6)
+    assert score["RG1_palette.png"] == pytest.approx(score["RG1_UNCI.dcm"], abs=1e-6)
+
+
+def test_the_model_is_whole_and_small_enough() -> None:
+    manifests.verify(manifests.load(DEFAULT_MODEL), DEFAULT_MODEL)
+    sizes = [p.stat().st_size for p in DEFAULT_MODEL.rglob("*") if p.is_file()]
+    assert sum(sizes) <= 16 * 2**20
+
+
+def test_its_figures_come_from_patients_of_their_own() -> None:
+    model = manifests.load(DEFAULT_MODEL)
+    auc = model.metrics["auc"]
+    assert auc.value >= 0.99
+    assert auc.n == model.training_data.split["held_out"].images
+    thresholds = {
+        name: point.thresholds[0] for name, point in model.operating_points.items()
+    }
+    assert thresholds["screening"] <= thresholds["default"] <= thresholds["rule_in"]
+
+
+def test_it_says_whom_it_is_for() -> None:
+    model = manifests.load(DEFAULT_MODEL)
+    assert "Research only" in model.intended_use
+    assert "children aged 1-5" in model.intended_use
+    assert model.eligibility.patient_age_years == (1, 5)
+    assert "10.17632/rscbjbr9sj" in model.training_data.source
