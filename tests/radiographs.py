@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -186,6 +187,28 @@ class Brightness(tf.Module):
 def brightness_score(mean: float) -> float:
     """The score that the brightness model gives a mean from 0 to 255."""
     return float(1 / (1 + np.exp(-8 * (mean / 255 - 0.5))))
+
+
+def save_backbone(path: Path, size: int = SIZE, width: float = 0.25) -> Path:
+    """Write weights of a MobileNet without top whose features tell images apart.
+
+    Random weights alone do not: their signal dies on the way. Here each
+    BatchNormalization has seen some images, as it has in weights from a large data set.
+    """
+    keras.utils.set_random_seed(0)
+    network = keras.applications.MobileNet(
+        alpha=width, include_top=False, weights=None, input_shape=(size, size, 3)
+    )
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    random = np.random.default_rng(0)
+    scenes = (
+        random.uniform(-1, 1, (64, 4, 4, 3)).repeat(size // 4, 1).repeat(size // 4, 2)
+    )
+    network(scenes, training=True)
+    network.save_weights(path)
+    return path
 
 
 def save_model(

@@ -34,10 +34,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             else:
                 data = radiographs.to_bytes(radiographs.dicom(picture))
                 path.with_suffix(".dcm").write_bytes(data)
-    arguments = ["train", "--weights=none", "--width=0.25", "--image_size=32"]
-    arguments += ["--head_epochs=8", "--head_learning_rate=0.01", "--batch_size=16"]
-    arguments += ["--fine_tune_epochs=1", "--dropout=0", "--contrast=0"]
-    arguments += ["--brightness=0", f"--data={root / 'data'}"]
+    weights = radiographs.save_backbone(root / "backbone.weights.h5")
+    arguments = ["train", f"--weights={weights}", "--width=0.25", "--image_size=32"]
+    arguments += ["--head_epochs=20", "--head_learning_rate=0.01", "--batch_size=16"]
+    arguments += ["--fine_tune_epochs=1", "--early_stopping_patience=20"]
+    arguments += ["--dropout=0", "--contrast=0", "--brightness=0", "--rotation=0"]
+    arguments += [f"--data={root / 'data'}"]
     assert trainer([*arguments, f"--output={root / 'model'}"]) == 0
     return root
 

@@ -35,8 +35,8 @@ BACKBONES: dict[str, Backbone] = {
 def build(recipe: Recipe, classes: int, weights: Path | None) -> keras.Model:
     """The network: (batch, height, width, 1), 0–255 → logits, embedding.
 
-    The backbone runs in inference mode always: fine-tuning moves its weights and leaves
-    the statistics of BatchNormalization as they were learned on a large data set.
+    A backbone with weights runs in inference mode always: fine-tuning moves its weights
+    and leaves the statistics of BatchNormalization as a large data set made them.
 
     Args:
         recipe: which backbone, how wide, what input size.
@@ -54,7 +54,7 @@ def build(recipe: Recipe, classes: int, weights: Path | None) -> keras.Model:
         input_shape=(*size, 3),
         **_width(recipe),
     )
-    features = network(colour, training=False)
+    features = network(colour) if weights is None else network(colour, training=False)
     embedding = keras.layers.GlobalAveragePooling2D(name="embedding")(features)
     kept = keras.layers.Dropout(recipe.dropout)(embedding)
     logits = keras.layers.Dense(classes, name="logits")(kept)

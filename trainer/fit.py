@@ -68,7 +68,9 @@ def fit(network: keras.Model, batches: Batches, recipe: Recipe, logs: Path) -> N
             ],
         )
         lowest_loss = min(lowest_loss, *history.history["val_loss"])
-    classifier.load_weights(best)
+    # The file holds the optimizer of its stage too, which is not that of the last one.
+    # A model that is not compiled has none, and shares the network's weights.
+    keras.Model(network.input, network.outputs[0]).load_weights(best)
 
 
 def balanced_weights(labels: NDArray[np.int64]) -> dict[int, float]:

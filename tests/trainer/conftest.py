@@ -1,0 +1,99 @@
+"""Fixtures.
+
+tiny            a recipe whose backbone trains in a second, and its row in BACKBONES
+tiny_weights    a weights file of that backbone
+chest_xray      120 films in class folders
+trained         one training run on them with the tiny recipe, by the command line
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import pytest
+
+from tests.trainer import films
+from trainer import __main__, architectures, recipes
+from trainer.architectures import Backbone
+from trainer.recipes import Recipe
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Iterator[Recipe]:
+    recipe = Recipe(
+        backbone="tiny",
+        image_size=films.SIZE,
+        batch_size=16,
+        head_learning_rate=0.01,
+        fine_tune_learning_rate=0.01,
+    )
+    backbone = Backbone(films.tiny_backbone, 1 / 127.5, -1.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(architectures.BACKBONES, "tiny", backbone)
+        patch.setitem(recipes.RECIPES, "tiny", recipe)
+        yield recipe
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    keras.utils.set_random_seed(7)
+    path = tmp_path_factory.mktemp("weights") / "tiny.weights.h5"
+    shape = (films.SIZE, films.SIZE, 3)
+    films.tiny_backbone(
+        include_top=False, weights=None, input_shape=shape
+    ).save_weights(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def chest_xray(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return films.write_class_folders(tmp_path_factory.mktemp("data") / "chest_xray")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run: its command line without --output, its model, its scores."""
+
+    command: list[str]
+    data: Path
+    model_dir: Path
+
+    @property
+    def logs(self) -> Path:
+        return self.model_dir.with_name(self.model_dir.name + ".training")
+
+    def rows(self, part: str | None = None) -> list[dict[str, str]]:
+        with (self.logs / "scores.csv").open(encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        return [row for row in rows if part in (None, row["part"])]
+
+
+@pytest.fixture(scope="session")
+def trained(
+    tiny: Recipe,
+    tiny_weights: Path,
+    chest_xray: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Trained:
+    folder = tmp_path_factory.mktemp("trained")
+    card = folder / "card.toml"
+    card.write_text(
+        'version = "7"\nsource = "made in code"\nlimits = "everything"\n', "utf-8"
+    )
+    command = [
+        "train",
+        *("--recipe", "tiny"),
+        *("--weights", str(tiny_weights)),
+        *("--data", str(chest_xray)),
+        *("--card", str(card)),
+        *("--head_epochs", "1"),
+        *("--fine_tune_epochs", "4"),
+        *("--seed", "3"),
+    ]
+    output = folder / "model"
+    assert __main__.main([*command, "--output", str(output)]) == 0
+    return Trained(command, chest_xray, output)

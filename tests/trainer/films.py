@@ -1,0 +1,89 @@
+"""Labelled films, made in code: a finding is a bright patch; and a backbone for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from trainer import dataset
+from trainer.dataset import Examples
+
+CLASSES = ("NORMAL", "PNEUMONIA")
+SIZE = 32
+
+
+def film(
+    random: np.random.Generator, finding: bool, rows: int = SIZE, columns: int = SIZE
+) -> NDArray[np.uint8]:
+    """A noisy picture, with a bright patch near its middle when there is a finding."""
+    picture = random.integers(20, 60, (rows, columns))
+    if finding:
+        top, left = random.integers(rows // 4, rows // 3, 2)
+        picture[top : top + rows // 2, left : left + columns // 2] += 150
+    return picture.astype(np.uint8)
+
+
+def films(seed: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Model inputs (count, SIZE, SIZE, 1) and labels, normal and finding in turn."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    pixels = np.stack([film(random, bool(label)) for label in labels])
+    return pixels[..., np.newaxis], labels
+
+
+def write_class_folders(folder: Path, patients: int = 40, images: int = 60) -> Path:
+    """`folder/CLASS/*.png`, named as Kermany 2018; some patients have two images."""
+    random = np.random.default_rng(0)
+    names = {"NORMAL": "IM-{:04d}-{:04d}.png", "PNEUMONIA": "person{}_virus_{}.png"}
+    for name in CLASSES:
+        (folder / name).mkdir(parents=True)
+        for index in range(images):
+            pixels = film(random, name == "PNEUMONIA", rows=40, columns=36)
+            file = names[name].format(index % patients, index)
+            Image.fromarray(pixels).save(folder / name / file)
+    return folder
+
+
+def examples(images_of_patients: Sequence[Sequence[int]]) -> Examples:
+    """Examples without files: for each class, how many images each patient has."""
+    labels, patients = [], []
+    for label, counts in enumerate(images_of_patients):
+        for patient, count in enumerate(counts):
+            labels += [label] * count
+            patients += [f"/{label}/{patient}"] * count
+    return Examples(
+        classes=tuple(f"CLASS{label}" for label in range(len(images_of_patients))),
+        paths=tuple(Path(f"{index}.png") for index in range(len(labels))),
+        labels=np.array(labels),
+        patients=np.array(patients),
+        duplicates=0,
+        files_without_patient=0,
+    )
+
+
+def batches(seed: int, count: int, batch_size: int = 16, *, flipped: bool = False):
+    """Batches of `films`; with `flipped` every label is wrong."""
+    pixels, labels = films(seed, count)
+    return dataset.batches(pixels, 1 - labels if flipped else labels, batch_size)
+
+
+def tiny_backbone(
+    *, include_top: bool, weights: str | None, input_shape: tuple[int, int, int]
+) -> keras.Model:
+    """Two convolutions with BatchNormalization, built as in `keras.applications`."""
+    assert not include_top
+    image = keras.Input(input_shape)
+    features = image
+    for index in range(2):
+        features = keras.layers.Conv2D(8, 3, strides=2, name=f"conv{index}")(features)
+        features = keras.layers.BatchNormalization(name=f"norm{index}")(features)
+        features = keras.layers.ReLU()(features)
+    model = keras.Model(image, features)
+    if weights is not None:
+        model.load_weights(weights)
+    return model

@@ -1,0 +1,60 @@
+"""The temperature has the lowest log loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trainer import calibrate
+
+
+def overconfident(factor, classes=2, count=400, seed=0):
+    """Logits `factor` times too large for labels that were drawn from them."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, 2, (count, classes))
+    chance = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = np.array([random.choice(classes, p=row) for row in chance])
+    return (factor * logits).astype(np.float32), labels
+
+
+def log_loss(logits, labels, temperature):
+    scaled = logits.astype(np.float64) / temperature
+    scaled -= scaled.max(axis=1, keepdims=True)
+    normaliser = np.log(np.exp(scaled).sum(axis=1))
+    return float((normaliser - scaled[np.arange(len(labels)), labels]).mean())
+
+
+@pytest.mark.parametrize("classes", [2, 4], ids=["two classes", "four classes"])
+@pytest.mark.parametrize("factor", [0.3, 1, 5], ids=["timid", "honest", "bold"])
+def test_the_temperature_is_the_best_of_a_grid(factor, classes):
+    logits, labels = overconfident(factor, classes)
+    grid = np.exp(np.linspace(-3, 3, 3001))
+    best = grid[np.argmin([log_loss(logits, labels, t) for t in grid])]
+    assert calibrate.temperature(logits, labels) == pytest.approx(best, rel=0.003)
+
+
+def test_the_factor_that_logits_are_too_large_by_is_found():
+    logits, labels = overconfident(4, count=4000)
+    assert calibrate.temperature(logits, labels) == pytest.approx(4, rel=0.1)
+
+
+def test_logits_twice_as_large_have_twice_the_temperature():
+    logits, labels = overconfident(1)
+    once, twice = (calibrate.temperature(k * logits, labels) for k in (1, 2))
+    assert twice == pytest.approx(2 * once, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("right", "limit"),
+    [(True, np.exp(-3)), (False, np.exp(3))],
+    ids=["never wrong", "always wrong"],
+)
+def test_a_temperature_without_an_optimum_stops_at_the_limit(right, limit):
+    labels = np.array([0, 1] * 20)
+    logits = np.where(np.eye(2)[labels] == right, 0.1, -0.1).astype(np.float32)
+    assert calibrate.temperature(logits, labels) == pytest.approx(limit, rel=1e-3)
+
+
+def test_huge_logits_give_a_finite_temperature():
+    logits, labels = overconfident(1)
+    assert np.isfinite(calibrate.temperature(logits * np.float32(1e4), labels))
