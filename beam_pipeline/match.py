@@ -36,10 +36,15 @@ class Match(beam.PTransform):
 
 
 def normalise(pattern: str) -> str:
-    """`pattern`, where a plain local directory stands for everything below it."""
+    """`pattern` from the root, where a local directory stands for all below it."""
     if os.path.isdir(pattern):
         return os.path.join(_literal(os.path.abspath(pattern)), "**")
-    return pattern
+    return absolute(pattern)
+
+
+def absolute(path: str) -> str:
+    """A local path from the root, so that rows name files that anyone can find."""
+    return os.path.abspath(path) if FileSystems.get_scheme(path) is None else path
 
 
 def matches_any(pattern: str) -> bool:

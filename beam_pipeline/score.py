@@ -88,7 +88,7 @@ def prepare(options: ScoringOptions) -> Job:
         run_id=options.run_id,
     )
     run = Run(
-        output=options.output,
+        output=match.absolute(options.output),
         run_id=options.run_id,
         started=datetime.now(UTC).isoformat(),
         about=_about(options, score.policy),
@@ -108,7 +108,7 @@ def run(job: Job) -> list[str]:
         pipeline.build(running, job.patterns, job.score, job.run)
     with FileSystems.open(job.run.record("run.json")) as stream:
         document = json.loads(stream.read())
-    print(summary(document, job.options.output, time.monotonic() - clock))
+    print(summary(document, job.run.output, time.monotonic() - clock))
     broken = broken_limits(document, job.options)
     for limit in broken:
         _LOGGER.error("Limit broken: %s", limit)

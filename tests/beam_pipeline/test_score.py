@@ -165,6 +165,21 @@ def test_an_output_among_the_inputs_is_refused(
     assert "lies within --input" in capsys.readouterr().err
 
 
+def test_relative_paths_are_understood_and_rows_name_absolute_ones(
+    scored: tuple[Path, dict],
+    model_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(scored[0])
+    assert score(Path("in/*.dcm"), tmp_path, model_dir) == 0
+    uris = {row["source_uri"] for row in rows(tmp_path).values()}
+    assert uris == {str(path) for path in (scored[0] / "in").iterdir()}
+    assert score(Path("in"), Path("in/out"), model_dir) == 2
+    assert "lies within --input" in capsys.readouterr().err
+
+
 def test_nothing_matched_is_exit_code_4_and_names_the_pattern(
     model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,8 +23,8 @@ def draw(seed, digits=3):
     count = random.integers(5, 60)
     positives = random.random(count) < 0.5
     positives[:2] = True, False
-    scores = np.clip(random.normal(0.4 + 0.2 * positives, 0.15), 0.001, 0.999)
-    return positives, scores.round(digits)
+    scores = random.normal(0.4 + 0.2 * positives, 0.15).round(digits)
+    return positives, np.clip(scores, 0.001, 0.999)
 
 
 def every_rate(positives, scores):
@@ -35,7 +35,7 @@ def every_rate(positives, scores):
     return [rates(positives, scores, t) for t in candidates]
 
 
-DRAWS = pytest.mark.parametrize("seed", range(25))
+DRAWS = pytest.mark.parametrize("seed", range(10))
 TIES = pytest.mark.parametrize("digits", [1, 3], ids=["many ties", "few ties"])
 
 
