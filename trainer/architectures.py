@@ -54,7 +54,7 @@ def build(recipe: Recipe, classes: int, weights: Path | None) -> keras.Model:
         input_shape=(*size, 3),
         **_width(recipe),
     )
-    features = network(colour) if weights is None else network(colour, training=False)
+    features = (network if weights is None else _InferenceMode(network))(colour)
     embedding = keras.layers.GlobalAveragePooling2D(name="embedding")(features)
     kept = keras.layers.Dropout(recipe.dropout)(embedding)
     logits = keras.layers.Dense(classes, name="logits")(kept)
@@ -63,7 +63,24 @@ def build(recipe: Recipe, classes: int, weights: Path | None) -> keras.Model:
 
 def backbone_of(network: keras.Model) -> keras.Model:
     """The backbone within a network that `build` made."""
-    return next(layer for layer in network.layers if isinstance(layer, keras.Model))
+    layers = (getattr(layer, "within", layer) for layer in network.layers)
+    return next(layer for layer in layers if isinstance(layer, keras.Model))
+
+
+class _InferenceMode(keras.layers.Layer):
+    """A network that runs in inference mode, whatever runs around it.
+
+    `network(image, training=False)` is not enough: Keras 3 hands the mode of a
+    functional model on to all of its layers, over what they were called with
+    (keras-team/keras#20285).
+    """
+
+    def __init__(self, within: keras.Model) -> None:
+        super().__init__(name="backbone")
+        self.within = within
+
+    def call(self, image: Any) -> Any:
+        return self.within(image, training=False)
 
 
 def _width(recipe: Recipe) -> dict[str, Any]:

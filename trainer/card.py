@@ -63,9 +63,16 @@ def findings(card: Card, classes: tuple[str, ...]) -> tuple[str, ...]:
     """The classes that are findings.
 
     Raises:
-        ManifestError: the card names none, and no class is called NORMAL.
+        ManifestError: the card names one that is no class, one twice, or every class;
+            or it names none, and no class is called NORMAL.
     """
     if card.findings:
+        named = set(card.findings)
+        if len(named) < len(card.findings) or not named < set(classes):
+            raise ManifestError(
+                f"the findings {', '.join(card.findings)} of the model card must be "
+                f"some of the classes {', '.join(classes)}, not all, and each once"
+            )
         return card.findings
     abnormal = tuple(name for name in classes if name.upper() != "NORMAL")
     if len(abnormal) == len(classes):

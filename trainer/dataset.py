@@ -64,9 +64,16 @@ def find(data: Path, patient_pattern: str) -> Examples:
     two parts.
 
     Raises:
-        DatasetError: no images, one class, or one image under two classes.
+        DatasetError: no images, one class, one image under two classes, or a pattern
+            that is no regular expression.
     """
-    files = sorted(path for path in data.rglob("*") if path.is_file())
+    try:
+        pattern = re.compile(patient_pattern)
+    except re.error as error:
+        raise DatasetError(
+            f"{patient_pattern!r} is no regular expression: {error}"
+        ) from error
+    files = sorted(path for path in data.rglob("*") if _is_visible(path))
     classes = tuple(sorted({path.parent.name for path in files}))
     if len(classes) < 2:
         raise DatasetError(
@@ -75,7 +82,6 @@ def find(data: Path, patient_pattern: str) -> Examples:
             f"{data}/NORMAL/… and {data}/PNEUMONIA/…"
         )
     kept = _without_copies(files)
-    pattern = re.compile(patient_pattern)
     patients = [_patient(path, pattern) for path in kept]
     return Examples(
         classes=classes,
@@ -85,6 +91,11 @@ def find(data: Path, patient_pattern: str) -> Examples:
         duplicates=len(files) - len(kept),
         files_without_patient=sum(not found for _, found in patients),
     )
+
+
+def _is_visible(path: Path) -> bool:
+    # .DS_Store and its like are in many folders, and are nobody's image.
+    return path.is_file() and not path.name.startswith(".")
 
 
 def _without_copies(files: Iterable[Path]) -> list[Path]:

@@ -46,6 +46,8 @@ def fit(network: keras.Model, batches: Batches, recipe: Recipe, logs: Path) -> N
     """
     classifier = keras.Model(network.input, network.outputs[0])
     best = logs / "best.weights.h5"
+    # An earlier run that failed may have left one.
+    best.unlink(missing_ok=True)
     lowest_loss = np.inf
     for stage in _stages(recipe):
         architectures.backbone_of(network).trainable = stage.whole_network

@@ -35,9 +35,15 @@ def curve(positives: Flags, scores: Scores) -> Curve:
         positives, scores, drop_intermediate=False
     )
     distinct = np.unique(scores)[::-1]
-    edges = np.concatenate([[1.0], distinct, [0.0]])
-    thresholds = (edges[:-1] + edges[1:]) / 2
-    return Curve(thresholds, sensitivity, 1 - false_positive_rate)
+    above, below = np.append(1.0, distinct), np.append(distinct, 0.0)
+    middle = (above + below) / 2
+    # Neighbouring floats have no middle; the upper one parts them just as well.
+    thresholds = np.where(middle > below, middle, above)
+    # No threshold in [0, 1] spares a score of 1.
+    first = int(distinct[0] >= 1)
+    return Curve(
+        thresholds[first:], sensitivity[first:], 1 - false_positive_rate[first:]
+    )
 
 
 def balanced_recalls(points: Curve) -> float:
@@ -78,9 +84,10 @@ def most_specific(sensitivity: float) -> Callable[[Curve], float]:
 
 
 def _best(points: Curve, merit: Scores) -> float:
-    """The middle of the plateau of best thresholds: the choice least moved by noise."""
+    """The middle of the widest plateau of best thresholds: least moved by noise."""
     best = np.flatnonzero(merit == merit.max())
-    return float(points.thresholds[best].mean())
+    plateaus = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
+    return float(points.thresholds[max(plateaus, key=len)].mean())
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Recipe:
     dropout: float = 0.2
     head_epochs: int = 1
     head_learning_rate: float = 1e-3
-    fine_tune_epochs: int = 8
+    fine_tune_epochs: int = 5
     fine_tune_learning_rate: float = 1e-4
     early_stopping_patience: int = 3
     reduce_lr_patience: int = 1

@@ -3,6 +3,7 @@
 tiny            a recipe whose backbone trains in a second, and its row in BACKBONES
 tiny_weights    a weights file of that backbone
 chest_xray      120 films in class folders
+few_resamples   intervals that take a moment, and are rough
 trained         one training run on them with the tiny recipe, by the command line
 """
 
@@ -17,7 +18,7 @@ import keras
 import pytest
 
 from tests.trainer import films
-from trainer import __main__, architectures, recipes
+from trainer import __main__, architectures, evaluate, recipes
 from trainer.architectures import Backbone
 from trainer.recipes import Recipe
 
@@ -52,6 +53,11 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def chest_xray(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return films.write_class_folders(tmp_path_factory.mktemp("data") / "chest_xray")
+
+
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "_RESAMPLES", 100)
 
 
 @dataclass(frozen=True)
@@ -95,5 +101,7 @@ def trained(
         *("--seed", "3"),
     ]
     output = folder / "model"
-    assert __main__.main([*command, "--output", str(output)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "_RESAMPLES", 100)
+        assert __main__.main([*command, "--output", str(output)]) == 0
     return Trained(command, chest_xray, output)

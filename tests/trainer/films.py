@@ -1,8 +1,8 @@
-"""Labelled films, made in code: a finding is a bright patch; and a backbone for them."""
+"""Labelled films, made in code, where a finding is a bright patch; a tiny backbone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import keras
@@ -47,6 +47,14 @@ def write_class_folders(folder: Path, patients: int = 40, images: int = 60) -> P
             file = names[name].format(index % patients, index)
             Image.fromarray(pixels).save(folder / name / file)
     return folder
+
+
+def write_numbered(folder: Path, numbers: Iterable[int]) -> None:
+    """Tiny files that all differ, each of a patient of its own."""
+    folder.mkdir(parents=True)
+    for number in numbers:
+        pixels = np.array([[0, number], [255, 128]], np.uint8)
+        Image.fromarray(pixels).save(folder / f"person{number}.png")
 
 
 def examples(images_of_patients: Sequence[Sequence[int]]) -> Examples:

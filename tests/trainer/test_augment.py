@@ -41,9 +41,7 @@ def test_every_epoch_has_other_images(pixels):
     assert (np.abs(first - second).max(axis=(1, 2, 3)) > 10).all()
 
 
-@pytest.mark.parametrize(
-    "value", [0, 128, 255], ids=["black", "grey", "white"]
-)
+@pytest.mark.parametrize("value", [0, 128, 255], ids=["black", "grey", "white"])
 def test_values_stay_within_the_range_of_a_picture(value):
     strong = Augmentation(
         rotation=40, shift=0.3, zoom=0.3, brightness=0.9, contrast=0.9

@@ -197,7 +197,9 @@ def test_the_description_counts_images_and_patients():
 
 def write_films(folder, count=6, size=films.SIZE):
     random = np.random.default_rng(1)
-    pictures = [films.film(random, index % 2 == 1, size, size) for index in range(count)]
+    pictures = [
+        films.film(random, index % 2 == 1, size, size) for index in range(count)
+    ]
     for index, picture in enumerate(pictures):
         path = folder / films.CLASSES[index % 2] / f"person{index}.png"
         path.parent.mkdir(exist_ok=True)

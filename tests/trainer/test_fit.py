@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,138 +14,149 @@ from tests.trainer import films
 from trainer import architectures, fit
 
 
-@pytest.fixture
-def run(tiny, tiny_weights, tmp_path):
-    """Build and fit: `run(**recipe)` → the network before (weights) and after."""
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A network, what it was before it was fitted, and the logs of that."""
 
+    network: keras.Model
+    before: dict[str, list[np.ndarray]]
+    logs: Path
+
+    def kept(self, what):
+        """Whether each of its arrays is what it was before."""
+        before, after = self.before[what], arrays(self.network)[what]
+        assert before
+        return [np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
+
+    def epochs(self, stage, column="val_loss"):
+        with (self.logs / f"{stage}.csv").open() as stream:
+            return [float(row[column]) for row in csv.DictReader(stream)]
+
+
+def arrays(network):
+    backbone = architectures.backbone_of(network).variables
+    return {
+        "kernels": [v.numpy() for v in backbone if v.name == "kernel"],
+        "statistics": [v.numpy() for v in backbone if "moving" in v.name],
+        "head": [v.numpy() for v in network.get_layer("logits").variables],
+    }
+
+
+@pytest.fixture(scope="module")
+def fitted(tiny, tiny_weights, tmp_path_factory):
     def build_and_fit(*, class_weights=None, flipped=False, **changes):
         recipe = dataclasses.replace(tiny, **changes)
+        logs = tmp_path_factory.mktemp("logs")
         keras.utils.set_random_seed(1)
         network = architectures.build(recipe, 2, tiny_weights)
-        before = weights_of(network)
+        before = arrays(network)
         batches = fit.Batches(
             training=films.batches(1, 96),
             validation=films.batches(2, 40, flipped=flipped),
             class_weights=class_weights or {0: 1.0, 1: 1.0},
         )
-        fit.fit(network, batches, recipe, tmp_path)
-        return network, before
+        fit.fit(network, batches, recipe, logs)
+        return Fitted(network, before, logs)
 
     return build_and_fit
 
 
-def weights_of(network):
-    """Arrays by place: the backbone's kernels and statistics, and the head."""
-    backbone = architectures.backbone_of(network)
-    return {
-        "kernels": [v.numpy() for v in backbone.variables if v.name == "kernel"],
-        "statistics": [v.numpy() for v in backbone.variables if "moving" in v.name],
-        "head": [v.numpy() for v in network.get_layer("logits").variables],
-    }
+@pytest.fixture(scope="module")
+def head_alone(fitted):
+    return fitted(head_epochs=2, fine_tune_epochs=0)
 
 
-def same(before, after):
-    assert before
-    return [np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
+@pytest.fixture(scope="module")
+def both_stages(fitted):
+    return fitted(head_epochs=1, fine_tune_epochs=5, early_stopping_patience=9)
 
 
-def loss(network, *, flipped=False):
-    """The mean log loss on the validation films, by hand."""
-    pixels, labels = films.films(2, 40)
-    logits = np.asarray(network(pixels.astype(np.float32), training=False)[0])
-    labels = 1 - labels if flipped else labels
-    return np.logaddexp(0, logits[range(40), 1 - labels] - logits[range(40), labels])
-
-
-def epochs(logs, stage):
-    with (logs / f"{stage}.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
-    return {name: [float(row[name]) for row in rows] for name in rows[0]}
-
-
-def test_the_first_stage_trains_the_head_alone(run):
-    network, before = run(head_epochs=2, fine_tune_epochs=0)
-    after = weights_of(network)
-    assert all(same(before["kernels"], after["kernels"]))
-    assert all(same(before["statistics"], after["statistics"]))
-    assert not any(same(before["head"], after["head"]))
-
-
-def test_the_second_stage_trains_kernels_and_leaves_statistics(run):
-    network, before = run(head_epochs=0, fine_tune_epochs=2)
-    after = weights_of(network)
-    assert not any(same(before["kernels"], after["kernels"]))
-    assert all(same(before["statistics"], after["statistics"]))
-    assert not any(same(before["head"], after["head"]))
-
-
-def test_the_network_learns_to_tell_unseen_films_apart(run):
-    network, _ = run(head_epochs=1, fine_tune_epochs=5)
-    pixels, labels = films.films(seed=3, count=60)
-    logits, _ = network(pixels.astype(np.float32), training=False)
-    assert (np.argmax(logits, axis=1) == labels).mean() > 0.95
-
-
-def test_each_stage_leaves_a_log_of_its_epochs(run, tmp_path):
-    run(head_epochs=2, fine_tune_epochs=3)
-    assert len(epochs(tmp_path, "head")["val_loss"]) == 2
-    assert len(epochs(tmp_path, "fine_tune")["val_loss"]) == 3
-
-
-def test_the_network_is_left_with_the_best_weights_of_the_second_stage(run, tmp_path):
-    network, _ = run(head_epochs=1, fine_tune_epochs=4)
-    head, fine_tune = (epochs(tmp_path, s)["val_loss"] for s in ("head", "fine_tune"))
-    assert min(fine_tune) < min(head)
-    assert loss(network).mean() == pytest.approx(min(fine_tune), rel=1e-4)
-
-
-def test_the_network_is_left_with_the_best_weights_of_the_first_stage(run, tmp_path):
-    # Whatever it learns, validation films say the contrary: the start is the best.
-    network, _ = run(head_epochs=2, fine_tune_epochs=2, flipped=True)
-    head, fine_tune = (epochs(tmp_path, s)["val_loss"] for s in ("head", "fine_tune"))
-    assert min(head) < min(fine_tune)
-    assert loss(network, flipped=True).mean() == pytest.approx(min(head), rel=1e-4)
-
-
-@pytest.mark.parametrize("patience", [1, 3])
-def test_training_stops_after_so_many_epochs_without_a_better_loss(
-    run, tmp_path, patience
-):
-    run(
-        head_epochs=0,
+@pytest.fixture(scope="module")
+def misled(fitted):
+    """Whatever it learns, validation films say the contrary: the start is the best."""
+    return fitted(
+        head_epochs=2,
         fine_tune_epochs=12,
-        early_stopping_patience=patience,
+        early_stopping_patience=4,
+        reduce_lr_patience=2,
         flipped=True,
     )
-    losses = epochs(tmp_path, "fine_tune")["val_loss"]
-    assert len(losses) == int(np.argmin(losses)) + 1 + patience < 12
 
 
-def test_the_learning_rate_is_halved_without_a_better_loss(run, tmp_path):
-    run(
-        head_epochs=0,
-        fine_tune_epochs=5,
-        early_stopping_patience=5,
-        reduce_lr_patience=1,
-        flipped=True,
-    )
-    rates = epochs(tmp_path, "fine_tune")["learning_rate"]
-    assert rates[0] == pytest.approx(0.01)
-    assert rates[-1] < 0.01
-    ratios = {round(later / rate, 3) for rate, later in zip(rates, rates[1:])}
-    assert ratios <= {0.5, 1.0}
+def logits_of(network, seed, count):
+    pixels, labels = films.films(seed, count)
+    logits, _ = network(pixels.astype(np.float32), training=False)
+    return np.asarray(logits), labels
+
+
+def log_loss(network, *, flipped=False):
+    """The mean log loss on the validation films, by hand."""
+    logits, labels = logits_of(network, 2, 40)
+    right = 1 - labels if flipped else labels
+    rows = np.arange(40)
+    return np.logaddexp(0, logits[rows, 1 - right] - logits[rows, right]).mean()
+
+
+def test_the_first_stage_trains_the_head_alone(head_alone):
+    assert all(head_alone.kept("kernels"))
+    assert all(head_alone.kept("statistics"))
+    assert not any(head_alone.kept("head"))
+
+
+def test_the_second_stage_trains_kernels_too(both_stages):
+    assert not any(both_stages.kept("kernels"))
+    assert not any(both_stages.kept("head"))
+
+
+def test_the_second_stage_leaves_statistics_as_they_were_learned(both_stages):
+    assert all(both_stages.kept("statistics"))
+
+
+def test_the_network_learns_to_tell_unseen_films_apart(both_stages):
+    logits, labels = logits_of(both_stages.network, 3, 60)
+    assert (logits.argmax(axis=1) == labels).mean() > 0.95
+
+
+def test_each_stage_leaves_a_log_of_its_epochs(both_stages):
+    assert len(both_stages.epochs("head")) == 1
+    assert len(both_stages.epochs("fine_tune")) == 5
+
+
+def test_a_stage_without_epochs_is_left_out(head_alone):
+    assert len(head_alone.epochs("head")) == 2
+    assert not (head_alone.logs / "fine_tune.csv").exists()
+
+
+def test_the_network_has_the_best_weights_of_the_second_stage(both_stages):
+    best = min(both_stages.epochs("fine_tune"))
+    assert best < min(both_stages.epochs("head"))
+    assert log_loss(both_stages.network) == pytest.approx(best, rel=1e-3)
+
+
+def test_the_network_has_the_best_weights_of_the_first_stage(misled):
+    best = min(misled.epochs("head"))
+    assert best < min(misled.epochs("fine_tune"))
+    assert log_loss(misled.network, flipped=True) == pytest.approx(best, rel=1e-3)
+
+
+def test_training_stops_after_so_many_epochs_without_a_better_loss(misled):
+    losses = misled.epochs("fine_tune")
+    assert len(losses) == int(np.argmin(losses)) + 1 + 4 < 12
+
+
+def test_the_learning_rate_is_halved_after_so_many_epochs_without_a_better_loss(misled):
+    rates = misled.epochs("fine_tune", "learning_rate")
+    best = int(np.argmin(misled.epochs("fine_tune")))
+    assert rates[: best + 3] == pytest.approx([0.01] * (best + 3))
+    assert rates[best + 3 :] == pytest.approx([0.005] * 2)
 
 
 @pytest.mark.parametrize("favoured", [0, 1], ids=["normal", "finding"])
-def test_the_class_that_weighs_more_is_told_more_often(run, favoured):
-    network, _ = run(
-        head_epochs=1,
-        fine_tune_epochs=0,
-        class_weights={favoured: 1.0, 1 - favoured: 0.0},
-    )
-    pixels, _ = films.films(2, 40)
-    logits, _ = network(pixels.astype(np.float32), training=False)
-    assert (np.argmax(logits, axis=1) == favoured).mean() > 0.9
+def test_the_class_that_weighs_more_is_told_more_often(fitted, favoured):
+    weights = {favoured: 1.0, 1 - favoured: 0.0}
+    done = fitted(head_epochs=1, fine_tune_epochs=0, class_weights=weights)
+    logits, _ = logits_of(done.network, 2, 40)
+    assert (logits.argmax(axis=1) == favoured).mean() > 0.9
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -31,7 +33,7 @@ def every_rate(positives, scores):
     """The rates of every decision that some threshold in [0, 1] makes."""
     candidates = {0.0, 1.0, *scores.tolist()}
     ordered = sorted(candidates)
-    candidates |= {(a + b) / 2 for a, b in zip(ordered, ordered[1:], strict=False)}
+    candidates |= {(a + b) / 2 for a, b in itertools.pairwise(ordered)}
     return [rates(positives, scores, t) for t in candidates]
 
 
@@ -54,7 +56,8 @@ def test_the_curve_says_what_its_thresholds_do(seed, digits):
 def test_the_curve_leaves_no_decision_out(seed, digits):
     positives, scores = draw(seed, digits)
     curve = operating_points.curve(positives, scores)
-    found = set(zip(curve.sensitivity.round(9), curve.specificity.round(9)))
+    points = np.stack([curve.sensitivity, curve.specificity], axis=1)
+    found = {tuple(point) for point in points.round(9)}
     expected = {tuple(np.round(r, 9)) for r in every_rate(positives, scores)}
     assert found == expected
 

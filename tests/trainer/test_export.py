@@ -1,0 +1,156 @@
+"""The exported model is the trained one, with the signature of the contract."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from beam_pipeline import manifest as manifests
+from beam_pipeline import saved_model
+from beam_pipeline.manifest import Calibration, Preparation
+from beam_pipeline.saved_model import Inference
+from tests import radiographs
+from tests.trainer import films
+from trainer import architectures, export
+from trainer.export import ExportError
+
+TEMPERATURE = 2.5
+PREPARATION = Preparation(height=films.SIZE, width=films.SIZE)
+
+
+def manifest():
+    calibration = Calibration(
+        method="temperature", temperature=TEMPERATURE, chosen_on="validation"
+    )
+    return radiographs.manifest(preparation=PREPARATION, calibration=calibration)
+
+
+@pytest.fixture(scope="module")
+def network(tiny):
+    keras.utils.set_random_seed(3)
+    network = architectures.build(tiny, 2, None)
+    head = network.get_layer("logits")
+    # Far enough apart that the temperature matters.
+    head.set_weights([20 * weights for weights in head.get_weights()])
+    return network
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return films.films(seed=4, count=7)[0]
+
+
+@pytest.fixture(scope="module")
+def model_dir(network, pixels, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    export.export(network, manifest(), folder, pixels)
+    return folder
+
+
+def test_the_signature_is_that_of_the_contract(model_dir):
+    signature = tf.saved_model.load(str(model_dir)).signatures["serving_default"]
+    _, inputs = signature.structured_input_signature
+    assert {name: (s.dtype, tuple(s.shape)) for name, s in inputs.items()} == {
+        "image": (tf.uint8, (None, films.SIZE, films.SIZE, 1))
+    }
+    outputs = signature.structured_outputs
+    assert {name: (s.dtype, tuple(s.shape)) for name, s in outputs.items()} == {
+        "probabilities": (tf.float32, (None, 2)),
+        "logits": (tf.float32, (None, 2)),
+        "embedding": (tf.float32, (None, 8)),
+    }
+
+
+def test_logits_and_embedding_are_those_of_the_network(model_dir, network, pixels):
+    owner = tf.saved_model.load(str(model_dir))
+    found = owner.signatures["serving_default"](image=tf.constant(pixels))
+    logits, embedding = network(pixels.astype(np.float32), training=False)
+    np.testing.assert_allclose(found["logits"], logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found["embedding"], embedding, rtol=1e-4, atol=1e-4)
+
+
+def test_probabilities_are_the_softmax_of_logits_by_temperature(model_dir, pixels):
+    found = saved_model.load(model_dir).infer(pixels)
+    scaled = np.exp(found.logits.astype(np.float64) / TEMPERATURE)
+    expected = scaled / scaled.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-6)
+    assert np.ptp(found.logits) > 1
+
+
+def test_one_image_has_the_score_that_it_has_in_a_batch(model_dir, pixels):
+    model = saved_model.load(model_dir)
+    batch = model.infer(pixels).probabilities
+    single = np.concatenate([model.infer(p[None]).probabilities for p in pixels])
+    np.testing.assert_allclose(single, batch, atol=1e-5)
+
+
+def test_the_manifest_is_the_given_one_with_the_digest_of_every_file(model_dir):
+    found = manifests.load(model_dir)
+    files = {
+        path.relative_to(model_dir).as_posix(): path.read_bytes()
+        for path in model_dir.rglob("*")
+        if path.is_file() and path.name != "manifest.json"
+    }
+    assert "saved_model.pb" in files
+    assert found.files == {
+        name: hashlib.sha256(data).hexdigest() for name, data in files.items()
+    }
+    assert found.calibration == manifest().calibration
+    assert found.eligibility == manifest().eligibility
+    assert found.operating_points == manifest().operating_points
+
+
+def test_nothing_stays_beside_the_model(model_dir):
+    assert [path.name for path in model_dir.parent.iterdir()] == ["model"]
+
+
+def test_what_an_interrupted_export_left_is_no_part_of_the_model(
+    network, pixels, tmp_path
+):
+    stale = tmp_path / "model.partial" / "variables"
+    stale.mkdir(parents=True)
+    (stale / "stale").touch()
+    export.export(network, manifest(), tmp_path / "model", pixels)
+    assert not list(tmp_path.rglob("stale"))
+    saved_model.load(tmp_path / "model")
+
+
+def test_a_model_that_does_something_else_on_disk_gets_no_name(
+    network, pixels, tmp_path, monkeypatch
+):
+    def load(folder):
+        genuine = saved_model.load(folder).infer(pixels)
+        other = Inference(genuine.probabilities + np.float32(1e-3), genuine.logits)
+        return types.SimpleNamespace(infer=lambda _: other)
+
+    monkeypatch.setattr(export, "saved_model", types.SimpleNamespace(load=load))
+    with pytest.raises(ExportError, match=r"differs from the trained model by 0\.001"):
+        export.export(network, manifest(), tmp_path / "model", pixels)
+    assert not (tmp_path / "model").exists()
+
+
+class NotANumber(keras.layers.Layer):
+    def call(self, logits):
+        return logits * np.float32(np.nan)
+
+
+def test_a_model_whose_probabilities_are_not_numbers_gets_no_name(
+    network, pixels, tmp_path
+):
+    logits, embedding = network.outputs
+    broken = keras.Model(network.input, [NotANumber()(logits), embedding])
+    with pytest.raises(ExportError, match="nan"):
+        export.export(broken, manifest(), tmp_path / "model", pixels)
+    assert not (tmp_path / "model").exists()
+
+
+def test_package_versions_are_the_installed_ones():
+    found = export.package_versions()
+    assert found["tensorflow"] == tf.__version__
+    assert found["scikit-learn"] == importlib.metadata.version("scikit-learn")
