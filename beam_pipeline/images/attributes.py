@@ -19,16 +19,20 @@ _AGE = re.compile(r"(\d{3})([DWMY])")
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 
 
-def value(dataset: Dataset, keyword: str) -> Any:
-    """The first value of an attribute; None where it is absent, empty or malformed."""
+def values(dataset: Dataset, keyword: str) -> list[Any]:
+    """The values of an attribute; none where it is absent, empty or malformed."""
     # pydicom converts on access, and a value that is not of its VR raises anything.
     try:
         found = dataset.get(keyword)
-        if not isinstance(found, str | bytes) and hasattr(found, "__len__"):
-            found = found[0] if len(found) else None
+        several = not isinstance(found, str | bytes) and hasattr(found, "__len__")
+        return [v for v in (found if several else [found]) if v is not None and v != ""]
     except Exception:
-        return None
-    return None if found is None or found == "" else found
+        return []
+
+
+def value(dataset: Dataset, keyword: str) -> Any:
+    """The first value of an attribute; None where there is none."""
+    return next(iter(values(dataset, keyword)), None)
 
 
 def whole(dataset: Dataset, keyword: str) -> int | None:
@@ -37,13 +41,17 @@ def whole(dataset: Dataset, keyword: str) -> int | None:
     return int(found) if isinstance(found, int) else None
 
 
-def number(dataset: Dataset, keyword: str) -> float | None:
-    """A number, which may be infinite or NaN."""
-    found = value(dataset, keyword)
+def numbers(dataset: Dataset, keyword: str) -> list[float]:
+    """Numbers, which may be infinite or NaN; none where one of them is no number."""
     try:
-        return None if found is None else float(found)
+        return [float(found) for found in values(dataset, keyword)]
     except (TypeError, ValueError):
-        return None
+        return []
+
+
+def number(dataset: Dataset, keyword: str) -> float | None:
+    """The first number, which may be infinite or NaN."""
+    return next(iter(numbers(dataset, keyword)), None)
 
 
 def uid(dataset: Dataset, keyword: str) -> str | None:

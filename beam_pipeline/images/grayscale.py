@@ -155,7 +155,7 @@ def _apply_voi(
             return grey.after("VOI LUT Sequence", np.clip(shown, 0, 1))
         flags = (Flag.BAD_VOI_LUT,)
     window = _window(dataset)
-    if window is not None and window.valid:
+    if window is not None:
         name = f"window {window.center:g}/{window.width:g} {window.function}"
         grey = replace(grey, voi="window")
         return grey.after(name, window.apply(grey.values), *flags)
@@ -249,11 +249,13 @@ class _Window:
 
 
 def _window(dataset: Dataset) -> _Window | None:
-    """The first of the alternatives in Window Center and Window Width."""
-    center = attributes.number(dataset, "WindowCenter")
-    width = attributes.number(dataset, "WindowWidth")
-    if center is None or width is None:
-        return None
+    """The first valid one of the alternatives in Window Center and Window Width."""
     said = attributes.code(dataset, "VOILUTFunction") or "LINEAR"
     known = said in ("LINEAR", "LINEAR_EXACT", "SIGMOID")
-    return _Window(center, width, said if known else "LINEAR")
+    centers = attributes.numbers(dataset, "WindowCenter")
+    widths = attributes.numbers(dataset, "WindowWidth")
+    windows = (
+        _Window(center, width, said if known else "LINEAR")
+        for center, width in zip(centers, widths, strict=False)
+    )
+    return next((window for window in windows if window.valid), None)

@@ -64,6 +64,14 @@ def test_the_first_of_several_windows_counts() -> None:
     np.testing.assert_array_equal(several.pixels, one.pixels)
 
 
+def test_a_window_that_cannot_be_used_leaves_the_next_one() -> None:
+    stored = radiographs.gradient()
+    several = render(stored, WindowCenter=[1000, 3000], WindowWidth=[0, 900])
+    one = render(stored, WindowCenter=3000, WindowWidth=900)
+    np.testing.assert_array_equal(several.pixels, one.pixels)
+    assert several.flags == ()
+
+
 def test_a_real_voi_lut_sequence_agrees_with_pydicom() -> None:
     path = get_testdata_file("vlut_04.dcm", download=False)
     dataset = dcmread(path)
