@@ -82,7 +82,7 @@ def _dicom(picture: NDArray[np.uint8], syntax: str, seed: int) -> bytes:
     if syntax != uid.JPEGBaseline8Bit:
         noise = np.random.default_rng(seed).integers(0, 16, picture.shape)
         pixels = (picture.astype(np.uint16) * 16 + noise).astype(np.uint16)
-    inverted = seed % 2 == 1
+    inverted = seed // len(ENCODINGS) % 2 == 1
     if inverted:
         pixels = (255 if pixels.itemsize == 1 else 4095) - pixels
     dataset = _header(pixels, syntax)
