@@ -74,7 +74,15 @@ def bootstrap(metric: Metric, scored: Scored, seed: int) -> Estimate:
 
     Patients are drawn, not images: images of one patient are no independent evidence.
     Resamples with one class only have no AUC and are drawn again.
+
+    Raises:
+        ValueError: there are no findings, or nothing but findings, to begin with.
     """
+    if scored.positives.all() or not scored.positives.any():
+        raise ValueError(
+            f"{len(scored.positives)} held-out images are of one kind only: more "
+            "patients of the other are needed for any figure"
+        )
     random = np.random.default_rng(seed)
     order = np.argsort(scored.patients, kind="stable")
     _, starts = np.unique(scored.patients[order], return_index=True)

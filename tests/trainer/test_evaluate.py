@@ -180,3 +180,10 @@ def test_an_interval_holds_its_value_even_where_resampling_is_biased():
     scored = draw(patients=500)
     found = evaluate.bootstrap(lambda _, s: float(s.max()) + len(set(s)), scored, 1)
     assert found.low <= found.value <= found.high
+
+
+@pytest.mark.parametrize("positive", [False, True])
+def test_images_of_one_kind_only_have_no_figures(positive: bool) -> None:
+    scored = Scored(np.full(5, positive), np.linspace(0, 1, 5), np.array(list("abcde")))
+    with pytest.raises(ValueError, match="one kind only"):
+        evaluate.bootstrap(evaluate.METRICS["auc"], scored, seed=1)
