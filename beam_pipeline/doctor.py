@@ -23,6 +23,7 @@ from beam_pipeline.images import codecs
 from beam_pipeline.images.codecs import Layout
 
 _PACKAGES = (
+    "radiograph-scorer",
     "apache-beam",
     "tensorflow",
     "numpy",
@@ -66,11 +67,16 @@ def run(model_dir: Path, output: str | None) -> bool:
     return all(finding.well for finding in findings)
 
 
+def versions() -> dict[str, str]:
+    """The versions of this package and of those that a score depends on."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
 def _versions() -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0))
     yield Finding("python", True, f"{platform.python_version()}, {cores} cores")
-    for name in _PACKAGES:
-        yield Finding(name, True, importlib.metadata.version(name))
+    for name, version in versions().items():
+        yield Finding(name, True, version)
 
 
 def _decoders() -> Iterator[Finding]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 import logging
 import time
@@ -27,7 +26,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import (
 )
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
-from beam_pipeline import match, pipeline, write
+from beam_pipeline import doctor, match, pipeline, write
 from beam_pipeline.decide import Policy
 from beam_pipeline.options import ScoringOptions, UsageError
 from beam_pipeline.pipeline import ScoreRadiographs
@@ -35,16 +34,6 @@ from beam_pipeline.write import Run
 
 _LOGGER = logging.getLogger(__name__)
 
-_PACKAGES = (
-    "radiograph-scorer",
-    "apache-beam",
-    "tensorflow",
-    "numpy",
-    "pillow",
-    "pydicom",
-    "imagecodecs",
-    "pyarrow",
-)
 _NOT_RECORDED = ("beam",)
 
 
@@ -178,7 +167,7 @@ def _about(options: ScoringOptions, policy: Policy) -> dict[str, Any]:
             # Beam's flags may hold a bucket's credentials.
             if name not in _NOT_RECORDED
         },
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": doctor.versions(),
     }
 
 

@@ -1,6 +1,6 @@
 """Build an archive of N studies from radiographs at their original size.
 
-    python benchmarks/archive.py ../shared/data/chest_xray_full /tmp/archive 200
+    python benchmarks/archive.py ../shared/data/chest_xray_full archive 200
 
 Each radiograph is widened to 12 bits, with noise in the bits that an 8-bit JPEG cannot
 have had, so that lossless codecs meet what a detector gives them; and wrapped in turn
