@@ -52,8 +52,6 @@ class ReadAhead(beam.DoFn):
 
     def setup(self) -> None:
         self._pool = self._shared.acquire(lambda: _Pool(self._workers))
-
-    def start_bundle(self) -> None:
         self._pending: deque[tuple[Future[Ready | Outcome], WindowedValue]] = deque()
 
     def process(
@@ -72,6 +70,13 @@ class ReadAhead(beam.DoFn):
     def finish_bundle(self) -> Iterator[WindowedValue]:
         while self._pending:
             yield self._next()
+
+    def teardown(self) -> None:
+        # What a failed bundle left behind would keep its slots, and the bundle that is
+        # tried again in this process would wait for them for ever.
+        while self._pending:
+            self._pending.popleft()[0].cancel()
+            self._pool.release()
 
     def _next(self) -> WindowedValue:
         future, place = self._pending.popleft()

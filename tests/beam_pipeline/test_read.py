@@ -101,6 +101,21 @@ def test_read_ahead_keeps_the_order_windows_and_number(tmp_path: Path) -> None:
         assert_that(uris, equal_to([source.uri for source in sources]))
 
 
+def test_a_failed_bundle_gives_its_slots_back(tmp_path: Path) -> None:
+    write(tmp_path / "a.dcm")
+    source = Source(str(tmp_path / "a.dcm"))
+    reader = ReadAhead(MANIFEST, workers=1)
+    reader.setup()
+    window = beam.window.GlobalWindow()
+    for _ in range(read._AHEAD_PER_WORKER):
+        next(iter(reader.process(source, 0, window)), None)
+    reader.teardown()
+    taken = 0
+    while reader._pool.free(wait=False):
+        taken += 1
+    assert taken == read._AHEAD_PER_WORKER
+
+
 def test_the_pool_bounds_what_is_begun_and_not_taken() -> None:
     pool = read._Pool(1)
     taken = 0
