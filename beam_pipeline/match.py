@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
@@ -57,10 +58,19 @@ def list_files(pattern: str) -> Iterator[Source]:
     for found in FileSystems.match([pattern])[0].metadata_list:
         modified = found.last_updated_in_seconds
         yield Source(
-            uri=found.path,
+            uri=_encodable(found.path),
             size=found.size_in_bytes,
             modified=datetime.fromtimestamp(modified, UTC) if modified else None,
         )
+
+
+def _encodable(path: str) -> str:
+    """`path`; as a file URI where its bytes are no UTF-8, which no column can hold."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "file://" + quote(os.fsencode(path))
+    return path
 
 
 def covers(pattern: str, path: str) -> bool:

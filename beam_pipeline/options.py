@@ -162,7 +162,14 @@ def refuse_unknown(flags: Iterable[str], known: Iterable[str]) -> None:
         UsageError: for the first of `flags` that is none of `known`.
     """
     names = sorted(known)
+    takes_value = False
     for flag in flags:
+        if not flag.startswith("-") and not takes_value:
+            raise UsageError(
+                f"{flag!r} stands alone; put a pattern into quotes, so that the shell "
+                "leaves it as it is, or repeat --input"
+            )
+        takes_value = flag.startswith("--") and "=" not in flag
         name = flag.split("=", 1)[0]
         if name.startswith("-") and not _is_number(name) and name not in names:
             nearest = difflib.get_close_matches(name, names, n=1)

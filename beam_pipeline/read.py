@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, BinaryIO
+from urllib.parse import unquote_to_bytes
 
 import apache_beam as beam
 from apache_beam.io.filesystem import CompressionTypes
@@ -133,8 +135,13 @@ def read(source: Source, manifest: Manifest) -> Ready | Outcome:
 
 def open_source(uri: str) -> BinaryIO:
     """The bytes of `uri` as a seekable stream; never decompressed by its name."""
-    if FileSystems.get_scheme(uri) is None:
-        return open(uri, "rb")
+    scheme = FileSystems.get_scheme(uri)
+    if scheme in (None, "file"):
+        path = unquote_to_bytes(uri.removeprefix("file://")) if scheme else uri
+        # Opening a FIFO would wait for somebody to write to it.
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return open(path, "rb")
     stream: BinaryIO = FileSystems.open(
         uri, compression_type=CompressionTypes.UNCOMPRESSED
     )

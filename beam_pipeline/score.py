@@ -110,6 +110,11 @@ def _check_output(run: Run, patterns: Sequence[str]) -> None:
             f"--run_id {run.run_id}: {run.output} has a finished run of that name; "
             "choose another, or leave the flag out"
         )
+    if match.matches_any(run.instances("*")):
+        raise UsageError(
+            f"--run_id {run.run_id}: {run.output} has parts of a run of that name that "
+            "did not finish; choose another, or remove them"
+        )
     for pattern in patterns:
         if match.covers(pattern, run.instances("part-00000.parquet")):
             raise UsageError(
@@ -184,7 +189,7 @@ def summary(document: dict[str, Any], output: str, seconds: float) -> str:
 
 def broken_limits(document: dict[str, Any], options: ScoringOptions) -> list[str]:
     """What in a finished run's `run.json` breaks a limit that the options set."""
-    listed = document["listed"]
+    listed = max(document["listed"], 1)
     errors = document["statuses"]["ERROR"] / listed
     rejected = document["statuses"]["REJECTED"] / listed
     limits = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ from apache_beam.pvalue import AsList, AsSingleton
 
 from beam_pipeline import records
 from beam_pipeline.records import INSTANCES, STUDIES, Outcome, Study
+
+_LOGGER = logging.getLogger(__name__)
 
 _SEGMENT_ROWS = 10_000
 _PART_ROWS = 500_000
@@ -177,7 +180,8 @@ def plan_parts(segments: Sequence[Segment]) -> Iterator[tuple[str, list[Segment]
 def write_instances(part: tuple[str, list[Segment]], run: Run) -> Published:
     """Copy the rows of a part's segments into the table `instances`."""
     name, segments = part
-    tables = [_read_parquet(segment.path) for segment in segments]
+    tables = [INSTANCES.empty_table()]
+    tables += [_read_parquet(segment.path) for segment in segments]
     return _publish(run.instances(name), pa.concat_tables(tables), run)
 
 
@@ -227,8 +231,11 @@ def finish(
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     write_bytes(run.record("run.json"), text.encode())
     write_bytes(run.record("_SUCCESS"), b"")
-    if segments:
+    try:
         FileSystems.delete([run.journal()])
+    except BeamIOError:
+        # The run is complete; what is left in its journal takes room and no more.
+        _LOGGER.warning("The journal of run %s could not be deleted", run.run_id)
 
 
 def probe(output: str) -> None:
@@ -249,7 +256,9 @@ def write_bytes(path: str, data: bytes) -> None:
     """Write a whole file; on a local disk nobody ever sees half of it."""
     # An object in a bucket appears whole, when it is closed; a local file does not.
     local = FileSystems.get_scheme(path) is None
-    target = f"{path}.partial" if local else path
+    # Readers of a Parquet folder pass over names that begin with an underscore.
+    folder, name = FileSystems.split(path)
+    target = FileSystems.join(folder, f"_{name}.partial") if local else path
     with FileSystems.create(
         target, compression_type=CompressionTypes.UNCOMPRESSED
     ) as stream:

@@ -13,7 +13,13 @@ from pydicom.dataset import Dataset
 
 NOT_A_CODE = "NOT_A_CODE"
 
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+# What a column holds; no attribute that is read here may be larger.
+_LARGEST = 2**31 - 1
+# Codes that consoles write in lower case; other text that is no code may be a name.
+_FAMILIAR = frozenset(
+    {"CHEST", "THORAX", "LUNG", "LUNGS", "AP", "PA", "LL", "RL", "LATERAL", "CR", "DX"}
+)
 _CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")
 _AGE = re.compile(r"(\d{3})([DWMY])")
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
@@ -38,7 +44,9 @@ def value(dataset: Dataset, keyword: str) -> Any:
 def whole(dataset: Dataset, keyword: str) -> int | None:
     """An integer."""
     found = value(dataset, keyword)
-    return int(found) if isinstance(found, int) else None
+    if not isinstance(found, int) or abs(found) > _LARGEST:
+        return None
+    return int(found)
 
 
 def numbers(dataset: Dataset, keyword: str) -> list[float]:
@@ -62,9 +70,11 @@ def uid(dataset: Dataset, keyword: str) -> str | None:
 
 def code(dataset: Dataset, keyword: str) -> str | None:
     """A Code String (PS3.5 6.2) in upper case; NOT_A_CODE for any other text."""
-    text = _text(dataset, keyword).upper()
+    text = _text(dataset, keyword)
     if not text:
         return None
+    if text.upper() in _FAMILIAR:
+        return text.upper()
     return text if _CODE_STRING.fullmatch(text) else NOT_A_CODE
 
 

@@ -96,6 +96,10 @@ def _encapsulated(pixel_data: bytes, layout: Layout) -> Stored:
             Failure.PIXELDATA_TRUNCATED,
             f"encapsulated pixel data without a whole frame ({type(error).__name__})",
         ) from error
+    if layout.transfer_syntax_uid in _ENDED and not frame.rstrip(b"\0").endswith(_END):
+        raise Unreadable(
+            Failure.PIXELDATA_TRUNCATED, "the codestream ends without its end marker"
+        )
     said = []
     for decoder in DECODERS[layout.transfer_syntax_uid]:
         try:
@@ -152,6 +156,21 @@ NATIVE: frozenset[str] = frozenset(
         uid.DeflatedExplicitVRLittleEndian,
     }
 )
+
+# Their decoders fill in what is missing at the end and say nothing.
+_ENDED: frozenset[str] = frozenset(
+    {
+        uid.JPEGBaseline8Bit,
+        uid.JPEGExtended12Bit,
+        uid.JPEGLossless,
+        uid.JPEGLosslessSV1,
+        uid.HTJ2KLossless,
+        uid.HTJ2KLosslessRPCL,
+        uid.HTJ2K,
+    }
+)
+# EOI of JPEG (ISO/IEC 10918-1 B.1) and EOC of JPEG 2000 (15444-1 A.4.4).
+_END = b"\xff\xd9"
 
 # In order of preference: the next one is asked when one refuses the frame.
 DECODERS: dict[str, tuple[Decoder, ...]] = {

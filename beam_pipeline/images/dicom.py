@@ -31,6 +31,11 @@ _SEXES = ("M", "F", "O")
 # A dose grid has Rows, and is no picture of a patient.
 _NO_PICTURE = (uid.MediaStorageDirectoryStorage, uid.RTDoseStorage)
 # Their decoders have converted to RGB already.
+# (implicit VR, little endian), as pydicom found them.
+_BARE: dict[object, uid.UID] = {
+    (False, True): uid.ExplicitVRLittleEndian,
+    (False, False): uid.ExplicitVRBigEndian,
+}
 _CONVERTED = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit)
 _HEADER_KEYWORDS = [
     "SOPClassUID",
@@ -145,6 +150,10 @@ def decode(data: bytes, header: Header) -> Picture:
         raise Unreadable(Failure.NO_PIXEL_DATA, "it has no Pixel Data (7FE0,0010)")
     stored = decode_pixels(dataset.PixelData, _layout(dataset))
     if photometric in ("MONOCHROME1", "MONOCHROME2"):
+        if stored.ndim != 2:
+            raise Unreadable(
+                Failure.UNSUPPORTED_PIXELS, f"{photometric} with 3 samples a pixel"
+            )
         return render(stored, dataset)
     return _grey_of_colour(stored, photometric, dataset)
 
@@ -187,8 +196,10 @@ def _parse(
             f"the data set cannot be parsed ({type(error).__name__})",
         ) from error
     if "TransferSyntaxUID" not in dataset.file_meta:
-        # PS3.5 10.1: the default of a data set that came without File Meta Information.
-        dataset.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian
+        # A data set that came without File Meta Information; PS3.5 10.1 has a default.
+        dataset.file_meta.TransferSyntaxUID = _BARE.get(
+            dataset.original_encoding, uid.ImplicitVRLittleEndian
+        )
     return dataset
 
 
@@ -202,8 +213,11 @@ def _layout(dataset: pydicom.FileDataset) -> Layout:
         raise Unreadable(
             Failure.CORRUPT_HEADER, f"{', '.join(wrong)} absent, empty or 0"
         )
+    syntax = attributes.uid(dataset.file_meta, "TransferSyntaxUID")
+    if syntax is None:
+        raise Unreadable(Failure.CORRUPT_HEADER, "Transfer Syntax UID is no UID")
     return Layout(
-        transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID),
+        transfer_syntax_uid=syntax,
         rows=numbers["Rows"] or 0,
         columns=numbers["Columns"] or 0,
         samples_per_pixel=attributes.whole(dataset, "SamplesPerPixel") or 1,

@@ -68,3 +68,8 @@ def test_an_unknown_flag_names_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"unknown flag --zzzzzzzz$"):
         options.refuse_unknown(["--zzzzzzzz"], known)
     options.refuse_unknown(["--runner", "FlinkRunner", "--output=-1", "-0.5"], known)
+
+
+def test_a_pattern_that_the_shell_expanded_is_refused() -> None:
+    with pytest.raises(UsageError, match="into quotes"):
+        options.refuse_unknown(["b.dcm", "c.dcm"], ["--input"])

@@ -231,6 +231,30 @@ def test_an_interrupted_run_leaves_no_success_and_no_half_file(
             pq.read_metadata(path)
 
 
+def test_odd_names_and_a_fifo_have_their_rows(model_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    data = radiographs.to_bytes(radiographs.dicom(radiographs.chest(0.5)))
+    (folder / "good.dcm").write_bytes(data)
+    with open(os.fsencode(folder) + b"/M\xfcller 1%.dcm", "wb") as stream:
+        stream.write(data)
+    os.mkfifo(folder / "fifo")
+    assert score(folder, tmp_path / "out", model_dir) == 0
+    found = sorted(
+        (row["status"], row["reason"]) for row in rows(tmp_path / "out").values()
+    )
+    assert found == [("ERROR", "READ_FAILED"), ("SCORED", None), ("SCORED", None)]
+
+
+def test_a_reused_name_of_a_failed_run_is_refused(
+    scored: tuple[Path, dict], model_dir: Path, tmp_path: Path
+) -> None:
+    stale = tmp_path / "instances" / "run=night"
+    stale.mkdir(parents=True)
+    (stale / "part-00001.parquet").touch()
+    assert score(scored[0] / "in", tmp_path, model_dir, "--run_id=night") == 2
+
+
 def test_run_json_holds_no_credentials(
     scored: tuple[Path, dict], model_dir: Path, tmp_path: Path
 ) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from pydicom import dcmread, uid
 from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate
 
-from beam_pipeline import images
+from beam_pipeline import doctor, images
 from beam_pipeline.errors import NotScored
 from beam_pipeline.images import codecs, dicom
 from tests import radiographs
@@ -246,3 +247,53 @@ def test_planar_colour_is_the_same_picture() -> None:
 def test_a_constant_image_is_rejected() -> None:
     data = radiographs.to_bytes(radiographs.dicom(np.full((20, 20), 7, np.uint16)))
     assert reason(data) == "CONSTANT_IMAGE"
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [uid.JPEGBaseline8Bit, uid.JPEGLossless, uid.JPEGLosslessSV1, uid.HTJ2KLossless],
+    ids=lambda s: uid.UID(s).keyword,
+)
+def test_a_cut_fragment_in_a_whole_file_is_never_a_picture(syntax: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
+    dataset = radiographs.dicom(noise, transfer_syntax=syntax)
+    frame = bytes(doctor.ENCODERS[syntax](noise))
+    dataset.PixelData = encapsulate([frame[: len(frame) // 2]])
+    assert reason(radiographs.to_bytes(dataset)) in {
+        "PIXELDATA_TRUNCATED",
+        "DECODE_ERROR",
+    }
+
+
+@pytest.mark.parametrize("name", ["Smith John", "4711123"])
+@pytest.mark.parametrize("attribute", ["BodyPartExamined", "StudyInstanceUID"])
+def test_what_looks_like_a_name_or_number_is_not_repeated(
+    name: str, attribute: str
+) -> None:
+    if (name, attribute) == ("4711123", "BodyPartExamined"):
+        return
+    assert name.upper() not in str(header(**{attribute: name})).upper()
+
+
+def test_a_bare_big_endian_file_is_read_in_its_byte_order() -> None:
+    dataset = radiographs.dicom(
+        radiographs.gradient(), transfer_syntax=uid.ExplicitVRBigEndian
+    )
+    whole = radiographs.to_bytes(dataset)
+    length = dcmread(io.BytesIO(whole)).file_meta.FileMetaInformationGroupLength
+    bare = whole[132 + 12 + length :]
+    np.testing.assert_array_equal(read(bare).pixels, read(whole).pixels)
+
+
+def test_a_number_that_no_column_holds_is_left_out() -> None:
+    dataset = radiographs.dicom(radiographs.gradient())
+    del dataset.BitsStored
+    dataset.add_new("BitsStored", "UL", 4294967295)
+    found = images.read_header(io.BytesIO(radiographs.to_bytes(dataset)))
+    assert found.bits_stored is None
+
+
+def test_three_samples_of_monochrome_are_no_picture() -> None:
+    rgb = np.stack([radiographs.chest(0.5)] * 3, axis=-1)
+    dataset = radiographs.dicom(rgb, PlanarConfiguration=0)
+    assert reason(radiographs.to_bytes(dataset)) == "UNSUPPORTED_PIXELS"
