@@ -61,7 +61,9 @@ def _inspect(
     from beam_pipeline import inspect
 
     options.refuse_unknown(leftover + unchecked, arguments.flags)
-    well = inspect.run(arguments.file, arguments.model, arguments.save_input)
+    well = inspect.run(
+        arguments.file, arguments.model, arguments.eligibility, arguments.save_input
+    )
     return COMPLETE if well else FAILED
 
 
@@ -100,11 +102,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     inspect.add_argument("file", nargs="+", type=Path, metavar="FILE")
     options.add_model(inspect)
+    options.add_eligibility(inspect)
     inspect.add_argument(
         "--save_input",
         type=Path,
         metavar="DIR",
-        help="write what the model would see as DIR/NAME.png",
+        help="write what the model would see as DIR/NUMBER-NAME.png",
     )
     inspect.set_defaults(run=_inspect)
 

@@ -1,14 +1,16 @@
-"""Probabilities → score, label and decision; images → their study."""
+"""Probabilities → score, label and decision."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import reduce
 
+from beam_pipeline.errors import Rejected
+from beam_pipeline.images import eligibility
+from beam_pipeline.images.eligibility import Rules
 from beam_pipeline.manifest import Manifest
-from beam_pipeline.records import Outcome, Status, Study
+from beam_pipeline.pseudonyms import Pseudonyms
+from beam_pipeline.records import Outcome, Status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,8 @@ class Policy:
         operating_point: the name of the thresholds; None where a number was given.
         thresholds: one for the score; for a multi-label model, one for each class.
         run_id: of this run.
+        rules: of which those about the outlier score are asked here.
+        pseudonyms: what replaces identifiers; None for nothing.
     """
 
     manifest: Manifest
@@ -28,6 +32,8 @@ class Policy:
     operating_point: str | None
     thresholds: tuple[float, ...]
     run_id: str | None
+    rules: Rules
+    pseudonyms: Pseudonyms | None = None
 
 
 def policy(
@@ -37,6 +43,8 @@ def policy(
     *,
     operating_point: str | None = None,
     threshold: float | None = None,
+    rules: Rules | None = None,
+    pseudonyms: Pseudonyms | None = None,
 ) -> Policy:
     """The policy of the manifest's operating point, or of an explicit threshold.
 
@@ -61,6 +69,8 @@ def policy(
         operating_point=name,
         thresholds=thresholds,
         run_id=run_id,
+        rules=rules or Rules(()),
+        pseudonyms=pseudonyms,
     )
 
 
@@ -73,7 +83,7 @@ def decide(outcome: Outcome, policy: Policy) -> Outcome:
     """
     manifest = policy.manifest
     stamped = replace(
-        outcome,
+        _anonymous(outcome, policy),
         model_name=manifest.name,
         model_version=manifest.version,
         model_digest=policy.model_digest,
@@ -82,15 +92,31 @@ def decide(outcome: Outcome, policy: Policy) -> Outcome:
     )
     if stamped.probabilities is None:
         return stamped
+    try:
+        flags = _outlier_flags(stamped, policy.rules)
+    except Rejected as error:
+        return replace(stamped.ended(error), probabilities=None, logits=None)
     scored = replace(
         stamped,
         status=Status.SCORED,
+        flags=stamped.flags + flags,
         operating_point=policy.operating_point,
         scored_at=datetime.now(UTC),
     )
     if manifest.task == "multilabel":
         return _decide_each(scored, stamped.probabilities, policy)
     return _decide_one(scored, stamped.probabilities, policy)
+
+
+def _anonymous(outcome: Outcome, policy: Policy) -> Outcome:
+    return policy.pseudonyms.applied(outcome) if policy.pseudonyms else outcome
+
+
+def _outlier_flags(outcome: Outcome, rules: Rules) -> tuple[str, ...]:
+    if outcome.outlier_score is None:
+        return ()
+    verdicts = eligibility.check_outlier_score(outcome.outlier_score, rules)
+    return eligibility.require(verdicts)
 
 
 def _decide_one(
@@ -127,55 +153,3 @@ def _decide_each(
             if is_above
         ),
     )
-
-
-def study_of(outcome: Outcome) -> Iterator[tuple[str, Study]]:
-    """What one image says of its study, by its UID; nothing where it names none."""
-    if outcome.study_instance_uid is None:
-        return
-    yield (
-        outcome.study_instance_uid,
-        Study(
-            study_instance_uid=outcome.study_instance_uid,
-            images=1,
-            scored=int(outcome.status == Status.SCORED),
-            rejected=int(outcome.status == Status.REJECTED),
-            errors=int(outcome.status == Status.ERROR),
-            score=outcome.score,
-            positive=outcome.positive,
-            driving_sop_instance_uid=(
-                None if outcome.score is None else outcome.sop_instance_uid
-            ),
-            threshold=outcome.threshold,
-            operating_point=outcome.operating_point,
-            model_name=outcome.model_name,
-            model_version=outcome.model_version,
-            model_digest=outcome.model_digest,
-            preparation=outcome.preparation,
-            run_id=outcome.run_id,
-        ),
-    )
-
-
-def merge(studies: Iterable[Study]) -> Study:
-    """One study from parts of it, in any order: the top score, with its image."""
-    return reduce(_merge_two, studies)
-
-
-def _merge_two(one: Study, other: Study) -> Study:
-    top, rest = sorted((one, other), key=_rank)
-    return replace(
-        top,
-        images=top.images + rest.images,
-        scored=top.scored + rest.scored,
-        rejected=top.rejected + rest.rejected,
-        errors=top.errors + rest.errors,
-        # A multi-label image can be positive with a lower score than another's.
-        positive=None if top.positive is None else top.positive or bool(rest.positive),
-    )
-
-
-def _rank(study: Study) -> tuple[float, str]:
-    """The top score first; the same order whichever part comes first."""
-    score = -1.0 if study.score is None else study.score
-    return (-score, study.driving_sop_instance_uid or "")

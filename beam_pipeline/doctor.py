@@ -18,7 +18,7 @@ from pydicom import uid
 from pydicom.encaps import encapsulate
 from pydicom.pixels.encoders.base import RLELosslessEncoder
 
-from beam_pipeline import manifest, saved_model, write
+from beam_pipeline import manifest, runs, saved_model
 from beam_pipeline.images import codecs
 from beam_pipeline.images.codecs import Layout
 
@@ -128,7 +128,7 @@ def _model(model_dir: Path) -> Finding:
 def _output(output: str) -> Finding:
     subject = f"output {output}"
     try:
-        write.probe(output)
+        runs.probe(output)
     except ValueError as error:
         return Finding(subject, False, str(error))
     return Finding(subject, True, "can be written")

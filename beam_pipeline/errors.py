@@ -29,6 +29,9 @@ class Rejection(StrEnum):
     COLOR_IMAGE = "COLOR_IMAGE"
     BILEVEL_IMAGE = "BILEVEL_IMAGE"
     CONSTANT_IMAGE = "CONSTANT_IMAGE"
+    BAD_SIZE = "BAD_SIZE"
+    AGE_OUT_OF_SCOPE = "AGE_OUT_OF_SCOPE"
+    ARCHIVE = "ARCHIVE"
 
 
 class Failure(StrEnum):
@@ -46,6 +49,8 @@ class Failure(StrEnum):
     BAD_RESCALE = "BAD_RESCALE"
     DECODE_ERROR = "DECODE_ERROR"
     TOO_LARGE = "TOO_LARGE"
+    TIMEOUT = "TIMEOUT"
+    DECODER_CRASHED = "DECODER_CRASHED"
     MODEL_ERROR = "MODEL_ERROR"
     NAN_SCORE = "NAN_SCORE"
     INTERNAL_ERROR = "INTERNAL_ERROR"
@@ -57,24 +62,48 @@ class Flag(StrEnum):
     BODY_PART_UNKNOWN = "BODY_PART_UNKNOWN"
     VIEW_UNKNOWN = "VIEW_UNKNOWN"
     MODALITY_UNKNOWN = "MODALITY_UNKNOWN"
+    MODALITY_CONFLICT = "MODALITY_CONFLICT"
+    AGE_UNKNOWN = "AGE_UNKNOWN"
+    INVALID_UID = "INVALID_UID"
+    UNUSUAL_ORIENTATION = "UNUSUAL_ORIENTATION"
+    BURNED_IN_ANNOTATION = "BURNED_IN_ANNOTATION"
+    PI_PLUT_CONFLICT = "PI_PLUT_CONFLICT"
+    BAD_PIXEL_ASPECT = "BAD_PIXEL_ASPECT"
+    BAD_PADDING = "BAD_PADDING"
     BAD_WINDOW = "BAD_WINDOW"
     BAD_VOI_LUT = "BAD_VOI_LUT"
     BAD_MODALITY_LUT = "BAD_MODALITY_LUT"
+    VOI_FUNCTION_UNKNOWN = "VOI_FUNCTION_UNKNOWN"
     VOI_PERCENTILE = "VOI_PERCENTILE"
+    UNUSED_BITS_SET = "UNUSED_BITS_SET"
+    EXCESS_PIXEL_DATA = "EXCESS_PIXEL_DATA"
     PNG_LOW_RANGE = "PNG_LOW_RANGE"
+    SUSPECT_INVERTED = "SUSPECT_INVERTED"
+    UNLIKE_TRAINING = "UNLIKE_TRAINING"
+    DUPLICATE = "DUPLICATE"
+    UID_CONFLICT = "UID_CONFLICT"
+
+
+class StudyReason(StrEnum):
+    """Why a study has no score."""
+
+    NO_ELIGIBLE_IMAGE = "NO_ELIGIBLE_IMAGE"
 
 
 class NotScored(Exception):
-    """A file that ends without a score, for `reason`, explained by `detail`."""
+    """A file that ends without a score, for `reason`, explained by `detail`.
 
-    reason: Rejection | Failure
+    The reason is one of the enumerations above, or a code of a site's own rules.
+    """
+
+    reason: str
     detail: str
 
 
 class Rejected(NotScored):
     """A rule says that this model must not score the file."""
 
-    def __init__(self, reason: Rejection, detail: str) -> None:
+    def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail

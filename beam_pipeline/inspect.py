@@ -13,10 +13,12 @@ from PIL import Image
 from pydicom.uid import UID
 
 from beam_pipeline import images, manifest
-from beam_pipeline.errors import NotScored, Rejected, Rejection
+from beam_pipeline.errors import NotScored, Rejected
 from beam_pipeline.images import Header, Picture, eligibility
-from beam_pipeline.images.eligibility import Verdict
+from beam_pipeline.images.eligibility import Rules, Verdict
+from beam_pipeline.images.rules import compiled
 from beam_pipeline.manifest import Manifest
+from beam_pipeline.read import internal_error
 
 
 @dataclass(frozen=True)
@@ -38,43 +40,56 @@ class Inspection:
     error: NotScored | None = None
 
 
-def run(files: list[Path], model_dir: Path, save_input: Path | None) -> bool:
+def run(
+    files: list[Path],
+    model_dir: Path,
+    rules_file: Path | None,
+    save_input: Path | None,
+) -> bool:
     """Print an inspection of each file; whether all of them would be scored.
 
     Raises:
-        ValueError: a model that cannot be used, or a file that cannot be opened.
+        ValueError: a model or rules that cannot be used, or a file that cannot be
+            opened.
     """
     model = manifest.load(model_dir)
-    inspections = []
-    for path in files:
-        inspection = inspect(path, model)
-        inspections.append(inspection)
+    manifest.verify(model, model_dir)
+    rules = compiled(model, rules_file)
+    all_well = True
+    for number, path in enumerate(files, 1):
+        inspection = inspect(path, model, rules)
+        all_well &= inspection.error is None
         print("\n".join(report(path, inspection)))
         if save_input is not None and inspection.image is not None:
             save_input.mkdir(parents=True, exist_ok=True)
-            target = save_input / f"{path.name}.png"
+            # Files of several folders may have one name.
+            target = save_input / f"{number:04d}-{path.name}.png"
             Image.fromarray(inspection.image[..., 0]).save(target)
             print(f"  model input saved as {target}")
-    return all(inspection.error is None for inspection in inspections)
+    return all_well
 
 
-def inspect(path: Path, model: Manifest) -> Inspection:
+def inspect(path: Path, model: Manifest, rules: Rules) -> Inspection:
     """Take `path` as far as its content allows, also where a rule refuses it."""
     found = Inspection()
+    preparation = model.preparation
     try:
         with path.open("rb") as stream:
-            header = images.read_header(stream)
-        verdicts = eligibility.check(header, model.eligibility)
+            header = images.read_header(stream, path.name, rules.asked)
+        verdicts = eligibility.check(header, rules)
         found = Inspection(header, verdicts, error=_refusal(verdicts))
         if not header.has_pixels:
             return found
-        picture = images.decode(path.read_bytes(), header)
-        image = images.prepare(picture.pixels, model.preparation)
+        picture = images.decode(path.read_bytes(), header, preparation.rendering)
+        image = images.prepare(picture.pixels, preparation, header.pixel_aspect)
         return dataclasses.replace(found, picture=picture, image=image)
     except NotScored as error:
         return dataclasses.replace(found, error=found.error or error)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    # As in the job: a defect of this program, said of the file that it met.
+    except Exception as error:
+        return dataclasses.replace(found, error=internal_error(error))
 
 
 def report(path: Path, inspection: Inspection) -> Iterator[str]:
@@ -82,7 +97,7 @@ def report(path: Path, inspection: Inspection) -> Iterator[str]:
     yield f"{path}"
     if inspection.header is not None:
         yield "  header"
-        for name, value in dataclasses.asdict(inspection.header).items():
+        for name, value in _facts(inspection.header):
             if value is not None:
                 yield f"    {name:26} {_named(name, value)}"
     if inspection.verdicts:
@@ -102,6 +117,15 @@ def report(path: Path, inspection: Inspection) -> Iterator[str]:
     yield f"  → {_verdict(inspection.error)}"
 
 
+def _facts(header: Header) -> Iterator[tuple[str, object]]:
+    """What may be shown: not what stands in attributes as it stands there."""
+    for field in dataclasses.fields(header):
+        if field.name not in ("stated", "attributes", "flags"):
+            yield field.name, getattr(header, field.name)
+    for flag in header.flags:
+        yield "flag", flag
+
+
 def _refusal(verdicts: tuple[Verdict, ...]) -> Rejected | None:
     try:
         eligibility.require(verdicts)
@@ -113,8 +137,8 @@ def _refusal(verdicts: tuple[Verdict, ...]) -> Rejected | None:
 def _mark(verdict: Verdict) -> str:
     if verdict.finding is None:
         return "ok"
-    kind = "reject" if isinstance(verdict.finding, Rejection) else "flag"
-    return f"{kind} {verdict.finding}"
+    kind = "reject" if verdict.finding.reject else "flag"
+    return f"{kind} {verdict.finding.code}"
 
 
 def _named(name: str, value: object) -> object:

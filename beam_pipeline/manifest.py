@@ -25,6 +25,21 @@ class ManifestError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rendering:
+    """The choices in how a file becomes a picture; see `images.decode`.
+
+    Attributes:
+        voi: `auto` takes the VOI LUT, else the first valid window, else percentiles;
+            `window` passes over the VOI LUT, `percentile` over windows too.
+        raster_polarity: `inverted` for PNG and JPEG that were written without regard to
+            MONOCHROME1, where bone is black.
+    """
+
+    voi: Literal["auto", "window", "percentile"] = "auto"
+    raster_polarity: Literal["as_is", "inverted"] = "as_is"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Preparation:
     """How a picture becomes the model's input; see `images.prepare`.
 
@@ -32,7 +47,8 @@ class Preparation:
         height: rows of the model input.
         width: columns of the model input.
         resize: `stretch` ignores the aspect ratio, `pad` keeps it.
-        voi: `auto` takes the VOI LUT, else the first valid window, else percentiles.
+        voi: see `Rendering`.
+        raster_polarity: see `Rendering`.
         max_reduction: how many times an image may be halved while it is decoded;
             0 decodes at full size.
         version: of the code's definition of all this; another one is refused.
@@ -41,7 +57,8 @@ class Preparation:
     height: int
     width: int
     resize: Literal["stretch", "pad"] = "stretch"
-    voi: Literal["auto"] = "auto"
+    voi: Literal["auto", "window", "percentile"] = "auto"
+    raster_polarity: Literal["as_is", "inverted"] = "as_is"
     max_reduction: Literal[0] = 0
     version: Literal[1] = 1
 
@@ -52,7 +69,14 @@ class Preparation:
     @property
     def name(self) -> str:
         """The preparation in a few words, as rows carry it."""
-        return f"v{self.version}:{self.width}x{self.height}:{self.resize}:{self.voi}"
+        size = f"v{self.version}:{self.width}x{self.height}:{self.resize}:{self.voi}"
+        inverted = self.raster_polarity == "inverted"
+        return f"{size}:raster-inverted" if inverted else size
+
+    @property
+    def rendering(self) -> Rendering:
+        """The choices that come before the resizing."""
+        return Rendering(voi=self.voi, raster_polarity=self.raster_polarity)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +88,8 @@ class Eligibility:
         modalities: accepted values of Modality (0008,0060).
         body_parts: accepted values of Body Part Examined (0018,0015), upper case.
         views: accepted values of View Position (0018,5101), upper case.
-        patient_age_years: lowest and highest age in years that the model is meant for.
+        patient_age_years: lowest and highest age that the model is meant for, in
+            completed years.
     """
 
     sop_classes: tuple[str, ...]
@@ -307,7 +332,8 @@ def build(kind: Any, value: Any, where: str) -> Any:
     if kind is Any:
         return value
     accepted = (int, float) if kind is float else kind
-    valid = isinstance(value, accepted) and not isinstance(value, bool)
+    # In Python a bool is an int; in JSON and TOML it is not.
+    valid = isinstance(value, accepted) and isinstance(value, bool) == (kind is bool)
     _require(valid, where, value, f"a {kind.__name__}")
     return kind(value)
 

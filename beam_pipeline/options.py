@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from beam_pipeline.limits import Limits
+
 DEFAULT_MODEL = Path(__file__).parent / "default_model"
+_LIMITS = {
+    "file_bytes": "bytes",
+    "pixels": "rows × columns",
+    "inflated_bytes": "bytes once inflated",
+    "seconds": "seconds to read and decode",
+    "memory_bytes": "bytes of memory to decode",
+}
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
 
@@ -33,7 +42,14 @@ class ScoringOptions:
         threshold: instead of an operating point, or None.
         run_id: names this run.
         batch_size: images a batch.
-        read_workers: threads a process, or None for one a core.
+        read_workers: processes that read, or None for one a core.
+        metadata: table of what files without a header do not say, or None.
+        path_pattern: expression that finds the same in their paths, or None.
+        eligibility: rules file instead of the default one, or None.
+        no_eligibility: whether to score whatever can be decoded.
+        pseudonym_key_file: key that patients' keys are made with, or None.
+        deidentify: whether UIDs and paths are replaced as well.
+        limits: what one file may cost.
         max_error_rate: share of ERROR rows above which the exit code is 3.
         max_reject_rate: share of REJECTED rows above which the exit code is 3.
         min_inputs: files listed below which the exit code is 3.
@@ -48,6 +64,13 @@ class ScoringOptions:
     run_id: str
     batch_size: int
     read_workers: int | None
+    metadata: str | None
+    path_pattern: str | None
+    eligibility: Path | None
+    no_eligibility: bool
+    pseudonym_key_file: str | None
+    deidentify: bool
+    limits: Limits
     max_error_rate: float
     max_reject_rate: float
     min_inputs: int
@@ -97,8 +120,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--read_workers",
         type=_positive,
         metavar="N",
-        help="threads that read and decode, a process (default: one a core)",
+        help="processes that read and decode (default: one a core)",
     )
+    _add_knowledge(parser)
+    _add_privacy(parser)
+    for name, what in _LIMITS.items():
+        default = getattr(Limits(), name)
+        add(
+            f"--max_{name}",
+            type=type(default),
+            default=default,
+            metavar="N",
+            help=f"most {what} of one file (default: %(default)s)",
+        )
     add(
         "--max_error_rate",
         type=_share,
@@ -122,6 +156,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_knowledge(parser: argparse.ArgumentParser) -> None:
+    sidecar = parser.add_mutually_exclusive_group()
+    sidecar.add_argument(
+        "--metadata",
+        metavar="FILE",
+        help="CSV or Parquet with UIDs, view, age of PNG and JPEG files, by their path",
+    )
+    sidecar.add_argument(
+        "--path_pattern",
+        metavar="REGEX",
+        help="an expression that finds them in the path, in groups such as "
+        "(?P<study_instance_uid>[0-9.]+)",
+    )
+    rules = parser.add_mutually_exclusive_group()
+    add_eligibility(rules)
+    rules.add_argument(
+        "--no_eligibility",
+        action="store_true",
+        help="score whatever can be decoded",
+    )
+
+
+def add_eligibility(parser: argparse._ActionsContainer) -> None:
+    """Give `parser` the flag that names a rules file."""
+    parser.add_argument(
+        "--eligibility",
+        type=Path,
+        metavar="FILE",
+        help="your rules of what may be scored (default: the model's)",
+    )
+
+
+def _add_privacy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pseudonym_key_file",
+        metavar="FILE",
+        help="a secret of 32 bytes or more: gives rows a patient_key and accession_key",
+    )
+    parser.add_argument(
+        "--deidentify",
+        action="store_true",
+        help="with it: replace UIDs and paths in rows as well",
+    )
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the flag that names a model."""
     parser.add_argument(
@@ -140,9 +219,16 @@ def scoring_options(
     given = {
         name: getattr(arguments, name)
         for name in ScoringOptions.__dataclass_fields__
-        if name != "beam"
+        if name not in ("beam", "limits")
     }
+    given["limits"] = Limits(
+        **{name: getattr(arguments, f"max_{name}") for name in _LIMITS}
+    )
     given["input"] = tuple(arguments.input)
+    if arguments.deidentify and arguments.pseudonym_key_file is None:
+        raise UsageError(
+            "--deidentify needs --pseudonym_key_file: a secret to hash with"
+        )
     given["run_id"] = arguments.run_id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     return ScoringOptions(**given, beam=tuple(beam_flags))
 

@@ -9,11 +9,20 @@ import apache_beam as beam
 from apache_beam.ml.inference.base import RunInference
 
 from beam_pipeline import decide, manifest
+from beam_pipeline.images import rules
+from beam_pipeline.images.eligibility import Rules
 from beam_pipeline.infer import SavedModelHandler
+from beam_pipeline.limits import Limits
 from beam_pipeline.match import Match
-from beam_pipeline.read import ReadAhead
+from beam_pipeline.pseudonyms import Pseudonyms
+from beam_pipeline.publish import Publish
+from beam_pipeline.read import Reading
+from beam_pipeline.read_ahead import ReadAhead
 from beam_pipeline.records import Outcome, Source
-from beam_pipeline.write import Publish, Run, WriteSegments
+from beam_pipeline.runs import Run
+from beam_pipeline.write import WriteSegments
+
+_LIMITS = Limits()
 
 
 @dataclass
@@ -32,8 +41,11 @@ class ScoreRadiographs(beam.PTransform):
         operating_point: which of the model's; `default` where None.
         threshold: in [0, 1], instead of an operating point.
         batch_size: images a batch.
-        read_workers: reading and decoding threads a process; None for one a core.
+        read_workers: processes that read and decode; None for one a core.
         run_id: goes into every row.
+        rules: which files may be scored; the model's by default.
+        limits: what one file may cost.
+        pseudonyms: what replaces identifiers; None for nothing.
 
     Raises:
         ManifestError: on construction, where the model must not be used.
@@ -46,20 +58,32 @@ class ScoreRadiographs(beam.PTransform):
     batch_size: int = 32
     read_workers: int | None = None
     run_id: str | None = None
+    rules: Rules | None = None
+    limits: Limits = _LIMITS
+    pseudonyms: Pseudonyms | None = None
 
     def __post_init__(self) -> None:
         model_dir = Path(self.model_dir)
         model = manifest.load(model_dir)
+        accepted = rules.compiled(model) if self.rules is None else self.rules
         self.policy = decide.policy(
             model,
             manifest.verify(model, model_dir),
             self.run_id,
             operating_point=self.operating_point,
             threshold=self.threshold,
+            rules=accepted,
+            pseudonyms=self.pseudonyms,
+        )
+        self.reading = Reading(
+            preparation=model.preparation,
+            rules=accepted,
+            limits=self.limits,
+            pseudonyms=self.pseudonyms,
         )
 
     def expand(self, sources: beam.PCollection[Source]) -> beam.PCollection[Outcome]:
-        read_ahead = ReadAhead(self.policy.manifest, self.read_workers)
+        read_ahead = ReadAhead(self.reading, self.read_workers)
         handler = SavedModelHandler(self.model_dir, self.batch_size)
         return (
             sources
@@ -73,22 +97,13 @@ class ScoreRadiographs(beam.PTransform):
 
 
 def build(
-    pipeline: beam.Pipeline,
-    patterns: tuple[str, ...],
-    score: ScoreRadiographs,
-    run: Run,
+    pipeline: beam.Pipeline, match: Match, score: ScoreRadiographs, run: Run
 ) -> None:
     """Everything that happens to a file, from its listing to its published row."""
-    sources = pipeline | "Match" >> Match(patterns)
+    sources = pipeline | "Match" >> match
     outcomes = sources | "Score" >> score
     # Outcomes go to the journal in the stage that made them; from here on only
-    # descriptors of segments and studies travel.
+    # descriptors of segments, and what rows must know of each other, travel.
     segments = outcomes | "WriteSegments" >> beam.ParDo(WriteSegments(run))
-    studies = (
-        outcomes
-        | "StudyOf" >> beam.FlatMap(decide.study_of)
-        | "MergeStudies" >> beam.CombinePerKey(decide.merge)
-        | "Studies" >> beam.Values()
-    )
     listed = sources | "CountListed" >> beam.combiners.Count.Globally()
-    _ = (segments, studies, listed) | "Publish" >> Publish(run)
+    _ = (segments, listed) | "Publish" >> Publish(run)

@@ -1,19 +1,16 @@
-"""What crosses the stages, and the two tables that come out, with their schemas."""
+"""What crosses the stages: a file to score, its model input, its row, its study."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from beam_pipeline.errors import Flag, NotScored, Rejected
+from beam_pipeline.errors import NotScored, Rejected
 from beam_pipeline.images.header import Header
 
 
@@ -25,6 +22,22 @@ class Status(StrEnum):
     ERROR = "ERROR"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metadata:
+    """What somebody else knows of a file that has no header."""
+
+    study_instance_uid: str | None = None
+    series_instance_uid: str | None = None
+    sop_instance_uid: str | None = None
+    modality: str | None = None
+    body_part: str | None = None
+    view_position: str | None = None
+    patient_age_years: float | None = None
+    patient_sex: str | None = None
+    patient_id: str | None = None
+    accession_number: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A file to score, as listing found it."""
@@ -32,6 +45,7 @@ class Source:
     uri: str
     size: int | None = None
     modified: datetime | None = None
+    metadata: Metadata | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +63,9 @@ class Outcome:
     status: Status | None = None
     reason: str | None = None
     detail: str | None = None
-    flags: tuple[Flag, ...] = ()
+    flags: tuple[str, ...] = ()
     duplicate_of: str | None = None
+    image_digest: str | None = None
     study_instance_uid: str | None = None
     series_instance_uid: str | None = None
     sop_instance_uid: str | None = None
@@ -58,18 +73,22 @@ class Outcome:
     modality: str | None = None
     body_part: str | None = None
     view_position: str | None = None
+    view_source: str | None = None
     photometric_interpretation: str | None = None
     transfer_syntax_uid: str | None = None
     rows: int | None = None
     columns: int | None = None
     bits_stored: int | None = None
+    lossy_image_compression_ratio: float | None = None
     patient_age_years: float | None = None
     patient_sex: str | None = None
     patient_key: str | None = None
+    accession_key: str | None = None
     voi: str | None = None
     score: float | None = None
     probabilities: tuple[float, ...] | None = None
     logits: tuple[float, ...] | None = None
+    outlier_score: float | None = None
     label: str | None = None
     labels: tuple[str, ...] | None = None
     threshold: float | None = None
@@ -94,7 +113,8 @@ class Outcome:
 
     def with_header(self, header: Header) -> Outcome:
         """With the facts of the file's header."""
-        return replace(self, **{name: getattr(header, name) for name in _FROM_HEADER})
+        facts = {name: getattr(header, name) for name in _FROM_HEADER}
+        return replace(self, **facts, flags=self.flags + header.flags)
 
     def ended(self, error: NotScored) -> Outcome:
         """Final, without a score, for the reason that `error` gives."""
@@ -119,13 +139,17 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """One row of `studies`: the images of one study, and the one with the top score."""
+    """One row of `studies`: the images of one study, and the one with the top score.
+
+    `reason` says why there is no score, where there is none.
+    """
 
     study_instance_uid: str
     images: int
     scored: int
     rejected: int
     errors: int
+    reason: str | None
     score: float | None
     positive: bool | None
     driving_sop_instance_uid: str | None
@@ -138,84 +162,7 @@ class Study:
     run_id: str | None
 
 
-_TEXTS = pa.list_(pa.string())
-_FLOATS = pa.list_(pa.float32())
-_TIME = pa.timestamp("us", tz="UTC")
-
-INSTANCES = pa.schema(
-    [
-        pa.field("source_uri", pa.string(), nullable=False),
-        ("source_bytes", pa.int64()),
-        ("source_modified", _TIME),
-        ("source_digest", pa.string()),
-        ("format", pa.string()),
-        pa.field("status", pa.string(), nullable=False),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("flags", _TEXTS),
-        ("duplicate_of", pa.string()),
-        ("study_instance_uid", pa.string()),
-        ("series_instance_uid", pa.string()),
-        ("sop_instance_uid", pa.string()),
-        ("sop_class_uid", pa.string()),
-        ("modality", pa.string()),
-        ("body_part", pa.string()),
-        ("view_position", pa.string()),
-        ("photometric_interpretation", pa.string()),
-        ("transfer_syntax_uid", pa.string()),
-        ("rows", pa.int32()),
-        ("columns", pa.int32()),
-        ("bits_stored", pa.int32()),
-        ("patient_age_years", pa.float32()),
-        ("patient_sex", pa.string()),
-        ("patient_key", pa.string()),
-        ("voi", pa.string()),
-        ("score", pa.float64()),
-        ("probabilities", _FLOATS),
-        ("logits", _FLOATS),
-        ("label", pa.string()),
-        ("labels", _TEXTS),
-        ("threshold", pa.float64()),
-        ("operating_point", pa.string()),
-        ("positive", pa.bool_()),
-        ("model_name", pa.string()),
-        ("model_version", pa.string()),
-        ("model_digest", pa.string()),
-        ("preparation", pa.string()),
-        ("run_id", pa.string()),
-        ("carried_from", pa.string()),
-        ("scored_at", _TIME),
-    ]
-)
-
-STUDIES = pa.schema(
-    [
-        pa.field("study_instance_uid", pa.string(), nullable=False),
-        ("images", pa.int64()),
-        ("scored", pa.int64()),
-        ("rejected", pa.int64()),
-        ("errors", pa.int64()),
-        ("score", pa.float64()),
-        ("positive", pa.bool_()),
-        ("driving_sop_instance_uid", pa.string()),
-        ("threshold", pa.float64()),
-        ("operating_point", pa.string()),
-        ("model_name", pa.string()),
-        ("model_version", pa.string()),
-        ("model_digest", pa.string()),
-        ("preparation", pa.string()),
-        ("run_id", pa.string()),
-    ]
-)
-
 _FROM_HEADER = sorted(
-    {field.name for field in dataclasses.fields(Header)} & set(INSTANCES.names)
+    {field.name for field in dataclasses.fields(Header)}
+    & {field.name for field in dataclasses.fields(Outcome)} - {"flags"}
 )
-
-
-def table(records: Iterable[Outcome | Study], schema: pa.Schema) -> pa.Table:
-    """`records` as a table of `schema`, whose columns are their fields."""
-    rows: list[dict[str, Any]] = [
-        {name: getattr(record, name) for name in schema.names} for record in records
-    ]
-    return pa.Table.from_pylist(rows, schema)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import (
     PipelineOptions,
     StandardOptions,
@@ -26,15 +29,23 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import (
 )
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
-from beam_pipeline import doctor, match, pipeline, write
+from beam_pipeline import doctor, manifest, match, metadata, pipeline, runs
 from beam_pipeline.decide import Policy
+from beam_pipeline.images import rules
+from beam_pipeline.images.eligibility import Rules
+from beam_pipeline.match import Match
+from beam_pipeline.metadata import PathPattern
 from beam_pipeline.options import ScoringOptions, UsageError
 from beam_pipeline.pipeline import ScoreRadiographs
-from beam_pipeline.write import Run
+from beam_pipeline.pseudonyms import Pseudonyms
+from beam_pipeline.runs import Run
 
 _LOGGER = logging.getLogger(__name__)
 
+# Beam's flags may hold a bucket's credentials.
 _NOT_RECORDED = ("beam",)
+# Paths may hold a patient's name.
+_PATHS = ("input", "output", "metadata", "path_pattern", "pseudonym_key_file")
 
 
 class NothingMatched(Exception):
@@ -56,7 +67,7 @@ class Job:
 
     options: ScoringOptions
     beam_options: PipelineOptions
-    patterns: tuple[str, ...]
+    match: Match
     score: ScoreRadiographs
     run: Run
 
@@ -75,6 +86,9 @@ def prepare(options: ScoringOptions) -> Job:
         batch_size=options.batch_size,
         read_workers=options.read_workers,
         run_id=options.run_id,
+        rules=_rules(options),
+        limits=options.limits,
+        pseudonyms=_pseudonyms(options),
     )
     run = Run(
         output=match.absolute(options.output),
@@ -85,16 +99,34 @@ def prepare(options: ScoringOptions) -> Job:
     beam_options = PipelineOptions(list(options.beam))
     FileSystems.set_options(beam_options)
     patterns = tuple(match.normalise(pattern) for pattern in options.input)
+    table = options.metadata and match.absolute(options.metadata)
+    if table:
+        metadata.check(table)
+    paths = PathPattern(options.path_pattern) if options.path_pattern else None
     _check_inputs(patterns)
     _check_output(run, patterns)
-    return Job(options, beam_options, patterns, score, run)
+    return Job(options, beam_options, Match(patterns, table, paths), score, run)
+
+
+def _rules(options: ScoringOptions) -> Rules:
+    if options.no_eligibility:
+        return Rules(())
+    return rules.compiled(manifest.load(options.model), options.eligibility)
+
+
+def _pseudonyms(options: ScoringOptions) -> Pseudonyms | None:
+    if options.pseudonym_key_file is None:
+        return None
+    path = match.absolute(options.pseudonym_key_file)
+    return Pseudonyms(path, options.deidentify)
 
 
 def run(job: Job) -> list[str]:
     """Run the job and print its summary; the limits that it broke."""
     clock = time.monotonic()
     with beam.Pipeline(_runner(job.beam_options), job.beam_options) as running:
-        pipeline.build(running, job.patterns, job.score, job.run)
+        pipeline.build(running, job.match, job.score, job.run)
+    _warn_of_metadata(running.result)
     with FileSystems.open(job.run.record("run.json")) as stream:
         document = json.loads(stream.read())
     print(summary(document, job.run.output, time.monotonic() - clock))
@@ -102,6 +134,17 @@ def run(job: Job) -> list[str]:
     for limit in broken:
         _LOGGER.error("Limit broken: %s", limit)
     return broken
+
+
+def _warn_of_metadata(result: Any) -> None:
+    name = MetricsFilter().with_name(match.UNMATCHED_METADATA)
+    for counter in result.metrics().query(name)["counters"]:
+        if counter.committed:
+            _LOGGER.warning(
+                "--metadata: %d of its paths are of no file that was listed; paths are "
+                "relative to the folder of the table",
+                counter.committed,
+            )
 
 
 def _check_output(run: Run, patterns: Sequence[str]) -> None:
@@ -121,7 +164,7 @@ def _check_output(run: Run, patterns: Sequence[str]) -> None:
                 f"--output {run.output} lies within --input {pattern}: the next run "
                 "would take this one's results for radiographs"
             )
-    write.probe(run.output)
+    runs.probe(run.output)
 
 
 def _check_inputs(patterns: Sequence[str]) -> None:
@@ -157,6 +200,7 @@ def _runner(options: PipelineOptions) -> Any:
 
 
 def _about(options: ScoringOptions, policy: Policy) -> dict[str, Any]:
+    left_out = _NOT_RECORDED + (_PATHS if options.deidentify else ())
     return {
         "model": {
             "name": policy.manifest.name,
@@ -166,14 +210,30 @@ def _about(options: ScoringOptions, policy: Policy) -> dict[str, Any]:
             "operating_point": policy.operating_point,
             "thresholds": policy.thresholds,
         },
+        "rules": [_plain(rule) for rule in policy.rules.rules],
+        "pseudonyms": policy.pseudonyms
+        and {
+            "key_id": policy.pseudonyms.key_id,
+            "deidentify": policy.pseudonyms.deidentify,
+        },
         "options": {
-            name: str(value) if name == "model" else value
+            name: _plain(value)
             for name, value in dataclasses.asdict(options).items()
-            # Beam's flags may hold a bucket's credentials.
-            if name not in _NOT_RECORDED
+            if name not in left_out
         },
         "versions": doctor.versions(),
     }
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON has it, without what a rule does not say."""
+    if dataclasses.is_dataclass(value):
+        found = dataclasses.asdict(value)  # type: ignore[arg-type]
+        return {k: _plain(v) for k, v in found.items() if v not in (None, False)}
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items() if v not in (None, False)}
+    # JSON has no infinity.
+    return str(value) if isinstance(value, Path) or value == math.inf else value
 
 
 def summary(document: dict[str, Any], output: str, seconds: float) -> str:

@@ -1,7 +1,8 @@
 """Bytes → model input: `read_header`, `decode` and `prepare`, for every format.
 
-A format is a module with three names in it: `sniff(head)`, `read_header(stream)` and
-`decode(data, header)`. To add one, write it and put it into `FORMATS`.
+A format is a module with three names in it: `sniff(head)`, `read_header(stream, asked,
+limits)` and `decode(data, header, rendering, limits)`. To add one, write it and put it
+into `FORMATS`.
 """
 
 from __future__ import annotations
@@ -10,47 +11,82 @@ from types import ModuleType
 from typing import BinaryIO
 
 from beam_pipeline.errors import Failure, Rejected, Rejection, Unreadable
-from beam_pipeline.images import dicom, raster
-from beam_pipeline.images.header import Header
+from beam_pipeline.images import bystander, dicom, raster
+from beam_pipeline.images.header import Asked, Header
 from beam_pipeline.images.picture import Picture
 from beam_pipeline.images.prepare import prepare
+from beam_pipeline.limits import Limits
+from beam_pipeline.manifest import Rendering
 
-__all__ = ["FORMATS", "Header", "Picture", "decode", "prepare", "read_header"]
+__all__ = [
+    "FORMATS",
+    "Asked",
+    "Header",
+    "Limits",
+    "Picture",
+    "decode",
+    "prepare",
+    "read_header",
+]
 
 FORMATS = (dicom, raster)
 _SNIFFED_BYTES = 512
+_ASKED = Asked()
+_LIMITS = Limits()
+_RENDERING = Rendering()
 
 
-def read_header(stream: BinaryIO) -> Header:
+def read_header(
+    stream: BinaryIO, uri: str = "", asked: Asked = _ASKED, limits: Limits = _LIMITS
+) -> Header:
     """What the file says of itself; reads no further than its header.
 
+    Args:
+        stream: the file from its beginning.
+        uri: where it is; a file that no format knows may be known by its name.
+        asked: what to keep besides the columns.
+        limits: what reading it may cost.
+
     Raises:
+        Rejected: ARCHIVE or NON_IMAGE.
         Unreadable: EMPTY_FILE, UNRECOGNISED, or what the format's reader found.
     """
     head = stream.read(_SNIFFED_BYTES)
     if not head:
         raise Unreadable(Failure.EMPTY_FILE, "the file has 0 bytes")
     stream.seek(0)
-    header: Header = _format_of(head).read_header(stream)
+    found = _format_of(head)
+    if found is None:
+        bystander.reject(head, uri)
+        raise Unreadable(
+            Failure.UNRECOGNISED, "the content is none of: DICOM, PNG, JPEG"
+        )
+    header: Header = found.read_header(stream, asked, limits)
     return header
 
 
-def decode(data: bytes, header: Header) -> Picture:
+def decode(
+    data: bytes,
+    header: Header,
+    rendering: Rendering = _RENDERING,
+    limits: Limits = _LIMITS,
+) -> Picture:
     """The upright 8-bit picture in a whole file, whose header was read before.
 
     Raises:
         Rejected: CONSTANT_IMAGE, COLOR_IMAGE or BILEVEL_IMAGE: the pixels rule it out.
-        Unreadable: the pixels cannot be decoded.
+        Unreadable: the pixels cannot be decoded, or are too many.
     """
-    picture: Picture = _format_of(data[:_SNIFFED_BYTES]).decode(data, header)
+    limits.check_pixels(header.rows or 0, header.columns or 0)
+    found = _format_of(data[:_SNIFFED_BYTES])
+    if found is None:
+        raise Unreadable(Failure.READ_FAILED, "the file changed while it was read")
+    picture: Picture = found.decode(data, header, rendering, limits)
     shown = picture.steps[-1]
     if shown.low == shown.high:
         raise Rejected(Rejection.CONSTANT_IMAGE, "every pixel has the same value")
     return picture
 
 
-def _format_of(head: bytes) -> ModuleType:
-    for candidate in FORMATS:
-        if candidate.sniff(head):
-            return candidate
-    raise Unreadable(Failure.UNRECOGNISED, "the content is none of: DICOM, PNG, JPEG")
+def _format_of(head: bytes) -> ModuleType | None:
+    return next((known for known in FORMATS if known.sniff(head)), None)

@@ -1,28 +1,28 @@
 """DICOM attributes as files have them: absent, empty, or not of their VR.
 
-Nothing here raises, and nothing here gives free text back: what stands where a code or
-a UID should be may be a patient's name.
+Nothing here raises.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from datetime import date
 from typing import Any
 
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-
-NOT_A_CODE = "NOT_A_CODE"
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 # What a column holds; no attribute that is read here may be larger.
 _LARGEST = 2**31 - 1
-# Codes that consoles write in lower case; other text that is no code may be a name.
-_FAMILIAR = frozenset(
-    {"CHEST", "THORAX", "LUNG", "LUNGS", "AP", "PA", "LL", "RL", "LATERAL", "CR", "DX"}
-)
-_CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")
 _AGE = re.compile(r"(\d{3})([DWMY])")
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
+# Ages over 89 identify (45 CFR 164.514(b)(2)(i)(C)): one figure stands for all of them.
+_OLDEST = 90.0
+_DATE = re.compile(r"(\d{4})[.:-]?(\d{2})[.:-]?(\d{2})")
+_EXAMINED = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
 
 
 def values(dataset: Dataset, keyword: str) -> list[Any]:
@@ -41,49 +41,95 @@ def value(dataset: Dataset, keyword: str) -> Any:
     return next(iter(values(dataset, keyword)), None)
 
 
+def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    """The values as text, in upper case, as they come: they may hold anything."""
+    found = (str(each).strip("\0 ").upper() for each in values(dataset, keyword))
+    return tuple(text for text in found if text)
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """The first value as text, in upper case; empty where there is none."""
+    return next(iter(texts(dataset, keyword)), "")
+
+
 def whole(dataset: Dataset, keyword: str) -> int | None:
     """An integer."""
-    found = value(dataset, keyword)
-    if not isinstance(found, int) or abs(found) > _LARGEST:
+    found = number(dataset, keyword)
+    if found is None or not math.isfinite(found) or found != int(found):
         return None
-    return int(found)
+    return int(found) if abs(found) <= _LARGEST else None
 
 
 def numbers(dataset: Dataset, keyword: str) -> list[float]:
-    """Numbers, which may be infinite or NaN; none where one of them is no number."""
+    """Numbers, each in its place; NaN for one that is no number.
+
+    A decimal comma is read as a point: consoles of half the world write one.
+    """
     try:
-        return [float(found) for found in values(dataset, keyword)]
-    except (TypeError, ValueError):
+        element: Any = dataset.get_item(keyword)
+    except Exception:
         return []
+    parts: list[Any] = []
+    # Integer VRs are binary; pydicom gives their values.
+    if not isinstance(element, RawDataElement) or not _is_text(element):
+        parts = values(dataset, keyword)
+    elif element.value and element.value.strip(b"\0 "):
+        parts = element.value.decode("ascii", "replace").split("\\")
+    return [_number(part) for part in parts]
 
 
 def number(dataset: Dataset, keyword: str) -> float | None:
-    """The first number, which may be infinite or NaN."""
+    """The first number, which may be infinite, or NaN where it is no number."""
     return next(iter(numbers(dataset, keyword)), None)
 
 
 def uid(dataset: Dataset, keyword: str) -> str | None:
     """A UID (PS3.5 9.1)."""
-    text = _text(dataset, keyword)
-    return text if len(text) <= 64 and _UID.fullmatch(text) else None
-
-
-def code(dataset: Dataset, keyword: str) -> str | None:
-    """A Code String (PS3.5 6.2) in upper case; NOT_A_CODE for any other text."""
-    text = _text(dataset, keyword)
-    if not text:
-        return None
-    if text.upper() in _FAMILIAR:
-        return text.upper()
-    return text if _CODE_STRING.fullmatch(text) else NOT_A_CODE
+    found = text(dataset, keyword)
+    return found if len(found) <= 64 and _UID.fullmatch(found) else None
 
 
 def age_years(dataset: Dataset) -> float | None:
-    """Patient's Age (0010,1010) in years: nnnD, nnnW, nnnM or nnnY."""
-    match = _AGE.fullmatch(_text(dataset, "PatientAge"))
-    return int(match[1]) * _YEARS[match[2]] if match else None
+    """Patient's Age (0010,1010), nnnD, nnnW, nnnM or nnnY, else since the birth date.
+
+    In years, at most 90, which stands for all higher ages. Reckoned from dates it is in
+    completed years, below two in completed months.
+    """
+    match = _AGE.fullmatch(text(dataset, "PatientAge"))
+    age = int(match[1]) * _YEARS[match[2]] if match else _age_at_examination(dataset)
+    return None if age is None else min(age, _OLDEST)
 
 
-def _text(dataset: Dataset, keyword: str) -> str:
-    found = value(dataset, keyword)
-    return "" if found is None else str(found).strip("\0 ")
+def _age_at_examination(dataset: Dataset) -> float | None:
+    born = _date(dataset, "PatientBirthDate")
+    dates = (_date(dataset, keyword) for keyword in _EXAMINED)
+    examined = next((found for found in dates if found), None)
+    if born is None or examined is None or examined < born:
+        return None
+    # Days would tell the birth date to who knows the study's. PS3.5 6.2 has months too.
+    months = (examined.year - born.year) * 12 + examined.month - born.month
+    months -= examined.day < born.day
+    return float(months // 12) if months >= 24 else months / 12
+
+
+def _date(dataset: Dataset, keyword: str) -> date | None:
+    match = _DATE.match(text(dataset, keyword))
+    try:
+        return date(*map(int, match.groups())) if match else None
+    except ValueError:
+        return None
+
+
+def _is_text(element: RawDataElement) -> bool:
+    # With an implicit VR the file does not say; the dictionary does.
+    return (element.VR or dictionary_VR(element.tag)) in ("DS", "IS")
+
+
+def _number(part: Any) -> float:
+    written = str(part).strip("\0 ")
+    if "," in written and "." not in written:
+        written = written.replace(",", ".")
+    try:
+        return float(written) if written else math.nan
+    except ValueError:
+        return math.nan

@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.encaps import generate_frames
+from pydicom.pixels.utils import expand_ybr422
 
 from beam_pipeline.errors import Failure, Unreadable
+from beam_pipeline.images import codestream
 
 Stored = NDArray[np.uint8] | NDArray[np.uint16]
 
-# Pillow's limit for PNG and JPEG, kept for DICOM too: four times a large radiograph.
-_MOST_PIXELS = 89_478_485
+# Item (FFFE,E000), little endian: what encapsulated pixel data begin with, PS3.5 A.4.
+_ITEM = b"\xfe\xff\x00\xe0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,16 @@ class Layout:
     samples_per_pixel: int
     bits_allocated: int
     planar_configuration: int
+    photometric_interpretation: str = "MONOCHROME2"
+
+    @property
+    def native_bytes(self) -> int:
+        """How many bytes a frame takes uncompressed."""
+        count = self.rows * self.columns * self.samples_per_pixel
+        if self.photometric_interpretation == "YBR_FULL_422":
+            # PS3.3 C.7.6.3.1.2: two pixels share their chroma.
+            count = self.rows * self.columns * 2
+        return count * self.bits_allocated // 8
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -47,13 +59,9 @@ def decode(pixel_data: bytes, layout: Layout) -> Stored:
     pattern; bits above Bits Stored are as they come.
 
     Raises:
-        Unreadable: UNSUPPORTED_TRANSFER_SYNTAX, UNSUPPORTED_PIXELS, TOO_LARGE,
+        Unreadable: UNSUPPORTED_TRANSFER_SYNTAX, UNSUPPORTED_PIXELS,
             PIXELDATA_TRUNCATED or DECODE_ERROR.
     """
-    if layout.rows * layout.columns > _MOST_PIXELS:
-        raise Unreadable(
-            Failure.TOO_LARGE, f"{layout.rows} × {layout.columns} pixels are too many"
-        )
     if layout.samples_per_pixel not in (1, 3) or layout.bits_allocated not in (8, 16):
         raise Unreadable(
             Failure.UNSUPPORTED_PIXELS,
@@ -72,33 +80,38 @@ def decode(pixel_data: bytes, layout: Layout) -> Stored:
 
 
 def _native(pixel_data: bytes, layout: Layout) -> Stored:
-    order = ">" if layout.transfer_syntax_uid == uid.ExplicitVRBigEndian else "<"
-    count = int(np.prod(layout.shape))
-    expected = count * layout.bits_allocated // 8
+    expected = layout.native_bytes
+    if len(pixel_data) < expected and pixel_data.startswith(_ITEM):
+        raise Unreadable(
+            Failure.DECODE_ERROR,
+            "the pixel data are compressed, and the Transfer Syntax UID says otherwise",
+        )
     if len(pixel_data) < expected:
         raise Unreadable(
             Failure.PIXELDATA_TRUNCATED,
             f"{len(pixel_data):,} bytes of pixel data, expected {expected:,}",
         )
+    if layout.photometric_interpretation == "YBR_FULL_422":
+        pixel_data = expand_ybr422(pixel_data[:expected], layout.bits_allocated)
+    order = ">" if layout.transfer_syntax_uid == uid.ExplicitVRBigEndian else "<"
     dtype = np.dtype(f"{order}u{layout.bits_allocated // 8}")
-    values = np.frombuffer(pixel_data, dtype, count)
+    values = np.frombuffer(pixel_data, dtype, int(np.prod(layout.shape)))
     if layout.samples_per_pixel == 3 and layout.planar_configuration == 1:
         values = values.reshape(3, *layout.shape[:2]).transpose(1, 2, 0)
     return values.reshape(layout.shape).astype(dtype.newbyteorder("="), copy=False)
 
 
 def _encapsulated(pixel_data: bytes, layout: Layout) -> Stored:
-    try:
-        frame = next(generate_frames(pixel_data, number_of_frames=1))
-    # pydicom raises ValueError, struct.error, EOFError and StopIteration here.
-    except Exception as error:
-        raise Unreadable(
-            Failure.PIXELDATA_TRUNCATED,
-            f"encapsulated pixel data without a whole frame ({type(error).__name__})",
-        ) from error
+    frame = _frame(pixel_data, layout)
     if layout.transfer_syntax_uid in _ENDED and not frame.rstrip(b"\0").endswith(_END):
         raise Unreadable(
             Failure.PIXELDATA_TRUNCATED, "the codestream ends without its end marker"
+        )
+    declared = codestream.size(frame)
+    expected = (layout.rows, layout.columns, layout.samples_per_pixel)
+    if declared is not None and declared != expected:
+        raise Unreadable(
+            Failure.DECODE_ERROR, f"the codestream is {declared}, the header {expected}"
         )
     said = []
     for decoder in DECODERS[layout.transfer_syntax_uid]:
@@ -118,7 +131,30 @@ def _encapsulated(pixel_data: bytes, layout: Layout) -> Stored:
     )
 
 
+def _frame(pixel_data: bytes, layout: Layout) -> bytes:
+    if not pixel_data.startswith(_ITEM):
+        hint = (
+            "; they are as long as uncompressed ones: the Transfer Syntax UID is wrong"
+            if len(pixel_data) - layout.native_bytes in (0, 1)
+            else ""
+        )
+        raise Unreadable(
+            Failure.DECODE_ERROR, f"the pixel data are not encapsulated{hint}"
+        )
+    try:
+        return next(generate_frames(pixel_data, number_of_frames=1))
+    # pydicom raises ValueError, struct.error, EOFError and StopIteration here.
+    except Exception as error:
+        raise Unreadable(
+            Failure.PIXELDATA_TRUNCATED,
+            f"encapsulated pixel data without a whole frame ({type(error).__name__})",
+        ) from error
+
+
 def _jpeg(frame: bytes, layout: Layout) -> NDArray[np.generic]:
+    # Without JFIF or Adobe marker libjpeg takes three components for YCbCr.
+    if layout.photometric_interpretation == "RGB" and b"Adobe" not in frame[:512]:
+        return imagecodecs.jpeg8_decode(frame, colorspace="RGB", outcolorspace="RGB")
     return imagecodecs.jpeg8_decode(frame)
 
 
@@ -140,7 +176,9 @@ def _htj2k(frame: bytes, layout: Layout) -> NDArray[np.generic]:
 
 def _rle(frame: bytes, layout: Layout) -> NDArray[np.generic]:
     dtype = np.dtype(f"<u{layout.bits_allocated // 8}")
-    values = np.frombuffer(imagecodecs.dicomrle_decode(frame, dtype=dtype), dtype)
+    # No more than the header promises: two bytes of RLE can become 128.
+    decoded = imagecodecs.dicomrle_decode(frame, dtype=dtype, out=layout.native_bytes)
+    values = np.frombuffer(decoded, dtype)
     # PS3.5 G.2: RLE keeps each sample in a plane of its own.
     planes = values.reshape(layout.samples_per_pixel, layout.rows, layout.columns)
     return planes[0] if len(planes) == 1 else planes.transpose(1, 2, 0)

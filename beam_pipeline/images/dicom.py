@@ -3,60 +3,62 @@
 from __future__ import annotations
 
 import io
-import logging
-import warnings
+import math
 from typing import BinaryIO
 
 import numpy as np
-import pydicom
-import pydicom.config
 from pydicom import uid
-from pydicom.pixels.processing import convert_color_space
+from pydicom.dataset import FileDataset
+from pydicom.pixels.processing import apply_color_lut, convert_color_space
 
-from beam_pipeline.errors import Failure, Rejected, Rejection, Unreadable
-from beam_pipeline.images import attributes
+from beam_pipeline.errors import Failure, Flag, Rejected, Rejection, Unreadable
+from beam_pipeline.images import anatomy, attributes, codecs, shutter, terms
 from beam_pipeline.images.codecs import Layout, Stored
-from beam_pipeline.images.codecs import decode as decode_pixels
 from beam_pipeline.images.grayscale import render
-from beam_pipeline.images.header import Header
+from beam_pipeline.images.header import Asked, Header
+from beam_pipeline.images.parse import parse
 from beam_pipeline.images.picture import Picture, luminance, measured
-
-# pydicom's warnings and log lines quote values, which may be a patient's.
-warnings.filterwarnings("ignore", module=r"pydicom\.")
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+from beam_pipeline.limits import Limits
+from beam_pipeline.manifest import Rendering
 
 _PREFIX = b"DICM"
-_SEXES = ("M", "F", "O")
 # A dose grid has Rows, and is no picture of a patient.
 _NO_PICTURE = (uid.MediaStorageDirectoryStorage, uid.RTDoseStorage)
-# Their decoders have converted to RGB already.
-# (implicit VR, little endian), as pydicom found them.
-_BARE: dict[object, uid.UID] = {
-    (False, True): uid.ExplicitVRLittleEndian,
-    (False, False): uid.ExplicitVRBigEndian,
-}
-_CONVERTED = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit)
-_HEADER_KEYWORDS = [
+# Their decoders give RGB, whatever the Photometric Interpretation says.
+_CONVERTED: frozenset[str] = frozenset(codecs.DECODERS) - {uid.RLELossless}
+_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+# (vertical, horizontal): PS3.3 C.7.6.3.1.7, 10.7.1.3, C.8.11.4, C.8.6.2.
+_SPACINGS = (
+    "PixelAspectRatio",
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "NominalScannedPixelSpacing",
+)
+_HEADER_KEYWORDS = (
     "SOPClassUID",
-    "SOPInstanceUID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
+    *_UIDS,
     "Modality",
-    "BodyPartExamined",
-    "ViewPosition",
+    *anatomy.KEYWORDS,
     "PresentationIntentType",
     "PhotometricInterpretation",
     "NumberOfFrames",
     "Rows",
     "Columns",
+    *_SPACINGS,
     "BitsStored",
     "PatientAge",
+    "PatientBirthDate",
+    "StudyDate",
+    "SeriesDate",
+    "AcquisitionDate",
+    "ContentDate",
     "PatientSex",
-]
-_PIXEL_KEYWORDS = [
+    "LossyImageCompressionRatio",
+)
+_PIXEL_KEYWORDS = (
     "PixelData",
     "FloatPixelData",
+    "DoubleFloatPixelData",
     "PhotometricInterpretation",
     "SamplesPerPixel",
     "PlanarConfiguration",
@@ -75,7 +77,14 @@ _PIXEL_KEYWORDS = [
     "WindowCenter",
     "WindowWidth",
     "VOILUTFunction",
-]
+    *shutter.KEYWORDS,
+    "RedPaletteColorLookupTableDescriptor",
+    "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor",
+    "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData",
+)
 
 
 def sniff(head: bytes) -> bool:
@@ -90,137 +99,215 @@ def sniff(head: bytes) -> bool:
     return bare and len(head) > 8 and b"1.2.840.10008." in head
 
 
-def read_header(stream: BinaryIO) -> Header:
+def read_header(stream: BinaryIO, asked: Asked, limits: Limits) -> Header:
     """The facts in the attributes before Pixel Data.
 
     Raises:
-        Unreadable: CORRUPT_HEADER, when the data set cannot be parsed.
+        Unreadable: CORRUPT_HEADER, when the data set cannot be parsed, or TOO_LARGE.
     """
-    dataset = _parse(stream, _HEADER_KEYWORDS, stop_before_pixels=True)
+    keywords = {*_HEADER_KEYWORDS, *asked.keywords}
+    dataset = parse(stream, keywords, limits, pixels=False)
     meta = dataset.file_meta
     sop_class = attributes.uid(dataset, "SOPClassUID") or attributes.uid(
         meta, "MediaStorageSOPClassUID"
     )
     rows = attributes.whole(dataset, "Rows")
-    sex = attributes.code(dataset, "PatientSex")
     if sop_class is None and rows is None:
         raise Unreadable(
             Failure.CORRUPT_HEADER, "neither SOP Class UID nor Rows can be read"
         )
+    body_part = anatomy.body_part(dataset)
+    view, view_source = anatomy.view(dataset)
+    modality = attributes.text(dataset, "Modality")
+    photometric = attributes.text(dataset, "PhotometricInterpretation")
+    intent = attributes.text(dataset, "PresentationIntentType")
+    sex = attributes.text(dataset, "PatientSex")
+    aspect, bad_aspect = _pixel_aspect(dataset)
     return Header(
         format="DICOM",
-        has_pixels=rows is not None and sop_class not in _NO_PICTURE,
+        has_pixels=_has_pixels(rows, sop_class),
         study_instance_uid=attributes.uid(dataset, "StudyInstanceUID"),
         series_instance_uid=attributes.uid(dataset, "SeriesInstanceUID"),
         sop_instance_uid=attributes.uid(dataset, "SOPInstanceUID"),
         sop_class_uid=sop_class,
-        modality=attributes.code(dataset, "Modality"),
-        body_part=attributes.code(dataset, "BodyPartExamined"),
-        view_position=attributes.code(dataset, "ViewPosition"),
-        presentation_intent_type=attributes.code(dataset, "PresentationIntentType"),
-        photometric_interpretation=attributes.code(
-            dataset, "PhotometricInterpretation"
+        modality=terms.known(modality, terms.MODALITIES | asked.terms),
+        body_part=terms.worded(body_part, asked.terms),
+        view_position=terms.worded(view, asked.terms),
+        view_source=view_source,
+        presentation_intent_type=terms.known(intent, terms.PRESENTATION_INTENTS),
+        photometric_interpretation=terms.known(
+            photometric, terms.PHOTOMETRIC_INTERPRETATIONS
         ),
         transfer_syntax_uid=attributes.uid(meta, "TransferSyntaxUID"),
         number_of_frames=attributes.whole(dataset, "NumberOfFrames"),
         rows=rows,
         columns=attributes.whole(dataset, "Columns"),
+        pixel_aspect=aspect,
         bits_stored=attributes.whole(dataset, "BitsStored"),
         patient_age_years=attributes.age_years(dataset),
-        patient_sex=sex if sex in _SEXES else None,
+        patient_sex=sex if sex in terms.SEXES else None,
+        lossy_image_compression_ratio=_lossy_ratio(dataset),
+        flags=bad_aspect + _invalid_uid(dataset),
+        attributes={
+            keyword: attributes.texts(dataset, keyword) for keyword in asked.keywords
+        },
     )
 
 
-def decode(data: bytes, header: Header) -> Picture:
-    """The upright picture of the only frame: Modality LUT, VOI, polarity, padding.
+def _has_pixels(rows: int | None, sop_class: str | None) -> bool:
+    if sop_class in _NO_PICTURE:
+        return False
+    # An image class without Rows is a broken image, and no report.
+    return rows is not None or "Image Storage" in uid.UID(sop_class or "").name
+
+
+def _pixel_aspect(dataset: FileDataset) -> tuple[float, tuple[Flag, ...]]:
+    """Height over width of a pixel; 1, and a flag, where what stands there is none.
+
+    An image of square pixels need not say so (PS3.3 C.7.6.3): then there is no flag.
+    """
+    flags: tuple[Flag, ...] = ()
+    for keyword in _SPACINGS:
+        sizes = attributes.numbers(dataset, keyword)
+        if len(sizes) == 2 and all(math.isfinite(s) and s > 0 for s in sizes):
+            return sizes[0] / sizes[1], flags
+        if sizes:
+            flags = (Flag.BAD_PIXEL_ASPECT,)
+    return 1.0, flags
+
+
+def _lossy_ratio(dataset: FileDataset) -> float | None:
+    ratios = attributes.numbers(dataset, "LossyImageCompressionRatio")
+    return ratios[-1] if ratios and math.isfinite(ratios[-1]) else None
+
+
+def _invalid_uid(dataset: FileDataset) -> tuple[Flag, ...]:
+    invalid = (
+        attributes.text(dataset, keyword) and not attributes.uid(dataset, keyword)
+        for keyword in _UIDS
+    )
+    return (Flag.INVALID_UID,) if any(invalid) else ()
+
+
+def decode(
+    data: bytes, header: Header, rendering: Rendering, limits: Limits
+) -> Picture:
+    """The upright picture of the first frame: Modality LUT, VOI, polarity, padding.
 
     Raises:
-        Rejected: COLOR_IMAGE.
+        Rejected: COLOR_IMAGE or CONSTANT_IMAGE.
         Unreadable: MISSING_PHOTOMETRIC, NO_PIXEL_DATA, BAD_RESCALE, or why the pixels
             cannot be decoded.
     """
-    dataset = _parse(io.BytesIO(data), _PIXEL_KEYWORDS, stop_before_pixels=False)
+    dataset = parse(io.BytesIO(data), _PIXEL_KEYWORDS, limits, pixels=True)
     photometric = header.photometric_interpretation
     if photometric is None:
         raise Unreadable(
             Failure.MISSING_PHOTOMETRIC,
             "without Photometric Interpretation black cannot be told from white",
         )
-    if not dataset.get("PixelData"):
-        raise Unreadable(Failure.NO_PIXEL_DATA, "it has no Pixel Data (7FE0,0010)")
-    stored = decode_pixels(dataset.PixelData, _layout(dataset))
+    layout = _layout(dataset, photometric)
+    pixel_data = _pixel_data(dataset, data, layout)
+    stored = codecs.decode(pixel_data, layout)
+    flags = _excess(pixel_data, layout)
     if photometric in ("MONOCHROME1", "MONOCHROME2"):
         if stored.ndim != 2:
             raise Unreadable(
                 Failure.UNSUPPORTED_PIXELS, f"{photometric} with 3 samples a pixel"
             )
-        return render(stored, dataset)
-    return _grey_of_colour(stored, photometric, dataset)
+        return render(stored, dataset, rendering.voi).flagged(*flags)
+    return _grey_of_colour(stored, layout, dataset).flagged(*flags)
 
 
-def _grey_of_colour(
-    stored: Stored, photometric: str, dataset: pydicom.FileDataset
-) -> Picture:
-    if photometric == "PALETTE COLOR" or stored.ndim != 3:
-        raise Rejected(
-            Rejection.COLOR_IMAGE, f"Photometric Interpretation is {photometric}"
+def _pixel_data(dataset: FileDataset, data: bytes, layout: Layout) -> bytes:
+    pixel_data: bytes = dataset.get("PixelData") or b""
+    if pixel_data:
+        swapped = (
+            layout.transfer_syntax_uid == uid.ExplicitVRBigEndian
+            and layout.bits_allocated == 8
+            and dataset["PixelData"].VR == "OW"
         )
-    bits_stored = attributes.whole(dataset, "BitsStored") or 8 * stored.itemsize
-    samples = (stored >> max(0, bits_stored - 8)).astype(np.uint8)
-    converted = dataset.file_meta.TransferSyntaxUID in _CONVERTED
-    if photometric == "YBR_FULL" and not converted:
+        # PS3.5 8.1.2: in words, two 8-bit pixels change places in big endian.
+        return _swapped(pixel_data) if swapped else pixel_data
+    if {"FloatPixelData", "DoubleFloatPixelData"} & set(dataset.dir()):
+        raise Unreadable(
+            Failure.UNSUPPORTED_PIXELS, "Float Pixel Data, a map and no radiograph"
+        )
+    # pydicom leaves out an element that the end of the file cuts.
+    if _tag(layout.transfer_syntax_uid) in data[-layout.native_bytes - 4096 :]:
+        raise Unreadable(
+            Failure.PIXELDATA_TRUNCATED, "the file ends within its pixel data"
+        )
+    raise Unreadable(Failure.NO_PIXEL_DATA, "it has no Pixel Data (7FE0,0010)")
+
+
+def _tag(transfer_syntax: str) -> bytes:
+    big = transfer_syntax == uid.ExplicitVRBigEndian
+    return b"\x7f\xe0\x00\x10" if big else b"\xe0\x7f\x10\x00"
+
+
+def _swapped(pixel_data: bytes) -> bytes:
+    even = pixel_data + b"\0" * (len(pixel_data) % 2)
+    return np.frombuffer(even, np.uint16).byteswap().tobytes()
+
+
+def _excess(pixel_data: bytes, layout: Layout) -> tuple[Flag, ...]:
+    """A flag where there is more than the frame and its padding to an even length."""
+    native = layout.transfer_syntax_uid in codecs.NATIVE
+    excess = len(pixel_data) > layout.native_bytes + layout.native_bytes % 2
+    return (Flag.EXCESS_PIXEL_DATA,) if native and excess else ()
+
+
+def _grey_of_colour(stored: Stored, layout: Layout, dataset: FileDataset) -> Picture:
+    photometric = layout.photometric_interpretation
+    if photometric == "PALETTE COLOR":
+        stored = _looked_up(stored, dataset)
+    if stored.ndim != 3:
+        raise Unreadable(
+            Failure.UNSUPPORTED_PIXELS, f"{photometric} with 1 sample a pixel"
+        )
+    bits = attributes.whole(dataset, "BitsStored") or 8 * stored.itemsize
+    wide = stored.itemsize == 2 and photometric != "PALETTE COLOR"
+    samples = (stored >> max(0, (bits if wide else 8 * stored.itemsize) - 8)).astype(
+        np.uint8
+    )
+    converted = layout.transfer_syntax_uid in _CONVERTED
+    if photometric.startswith("YBR_FULL") and not converted:
         samples = convert_color_space(samples, "YBR_FULL", "RGB")
     pixels = luminance(samples)
     steps = (measured("stored values, colour", stored), measured("luminance", pixels))
     return Picture(pixels, steps=steps)
 
 
-def _parse(
-    stream: BinaryIO, keywords: list[str], *, stop_before_pixels: bool
-) -> pydicom.FileDataset:
+def _looked_up(stored: Stored, dataset: FileDataset) -> Stored:
     try:
-        dataset = pydicom.dcmread(
-            stream,
-            stop_before_pixels=stop_before_pixels,
-            force=True,
-            specific_tags=keywords,
-        )
-    except EOFError as error:
-        raise Unreadable(
-            Failure.PIXELDATA_TRUNCATED, "the file ends within its pixel data"
-        ) from error
-    # Hostile and broken files make pydicom raise nearly anything.
+        found: Stored = apply_color_lut(stored, dataset)
+        return found
+    # A palette that is absent or not as long as it says: ValueError, AttributeError …
     except Exception as error:
-        raise Unreadable(
-            Failure.CORRUPT_HEADER,
-            f"the data set cannot be parsed ({type(error).__name__})",
+        raise Rejected(
+            Rejection.COLOR_IMAGE,
+            f"a palette that cannot be used ({type(error).__name__})",
         ) from error
-    if "TransferSyntaxUID" not in dataset.file_meta:
-        # A data set that came without File Meta Information; PS3.5 10.1 has a default.
-        dataset.file_meta.TransferSyntaxUID = _BARE.get(
-            dataset.original_encoding, uid.ImplicitVRLittleEndian
-        )
-    return dataset
 
 
-def _layout(dataset: pydicom.FileDataset) -> Layout:
+def _layout(dataset: FileDataset, photometric: str) -> Layout:
     numbers = {
         keyword: attributes.whole(dataset, keyword)
         for keyword in ("Rows", "Columns", "BitsAllocated")
     }
-    wrong = [keyword for keyword, number in numbers.items() if not number]
+    wrong = [keyword for keyword, number in numbers.items() if (number or 0) < 1]
     if wrong:
         raise Unreadable(
             Failure.CORRUPT_HEADER, f"{', '.join(wrong)} absent, empty or 0"
         )
-    syntax = attributes.uid(dataset.file_meta, "TransferSyntaxUID")
-    if syntax is None:
-        raise Unreadable(Failure.CORRUPT_HEADER, "Transfer Syntax UID is no UID")
     return Layout(
-        transfer_syntax_uid=syntax,
+        transfer_syntax_uid=attributes.uid(dataset.file_meta, "TransferSyntaxUID")
+        or "",
         rows=numbers["Rows"] or 0,
         columns=numbers["Columns"] or 0,
         samples_per_pixel=attributes.whole(dataset, "SamplesPerPixel") or 1,
         bits_allocated=numbers["BitsAllocated"] or 0,
         planar_configuration=attributes.whole(dataset, "PlanarConfiguration") or 0,
+        photometric_interpretation=photometric,
     )

@@ -1,22 +1,93 @@
-"""May this model score this radiograph? A list of rules over a file's header.
+"""May this model score this radiograph? Rules over a file's header.
 
-`RULES` is the whole list, in the order in which they are asked: to add one, write a
-function and name it there.
+`check` asks all of them, `require` raises for the first that refuses. The rules
+themselves are data: `rules.toml`, which `rules.py` reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from pydicom.uid import UID, DigitalXRayImageStorageForProcessing
+from pydicom.uid import UID
 
-from beam_pipeline.errors import Flag, Rejected, Rejection
-from beam_pipeline.images.header import Header
-from beam_pipeline.manifest import Eligibility
+from beam_pipeline.errors import Rejected
+from beam_pipeline.images.header import Asked, Header
 
-# PS3.3 C.8.11.5.1.1 (DX Positioning) and what consoles write besides.
-_LATERAL = frozenset({"LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT", "L LAT", "R LAT"})
+# What only the model can tell; rules about it are asked after inference.
+OUTLIER_SCORE = "outlier_score"
+COLUMNS = frozenset(
+    {
+        *(field.name for field in dataclasses.fields(Header)),
+        "patient_age_completed_years",
+        "aspect_ratio",
+        OUTLIER_SCORE,
+    }
+) - {"stated", "attributes", "flags"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """A test of one attribute: exactly one of `any_of`, `matches`, `range`, `absent`.
+
+    Attributes:
+        attribute: a name of `Header`, or a DICOM keyword.
+        any_of: met when a value is one of these.
+        matches: met when this regular expression is found, ignoring case, in the
+            values, joined by backslashes as DICOM writes them.
+        range: met when the first value is a number from the first to the second.
+        absent: met when the file does not say.
+        negate: met when the test is not.
+    """
+
+    attribute: str
+    any_of: tuple[Any, ...] | None = None
+    matches: str | None = None
+    range: tuple[float, float] | None = None
+    absent: bool = False
+    negate: bool = False
+
+    def met(self, values: tuple[Any, ...]) -> bool:
+        """Whether `values` of the attribute meet it."""
+        return self._tested(values) != self.negate
+
+    def _tested(self, values: tuple[Any, ...]) -> bool:
+        if self.any_of is not None:
+            return any(value in self.any_of for value in values)
+        if self.matches is not None:
+            written = "\\".join(map(str, values))
+            return re.search(self.matches, written, re.IGNORECASE) is not None
+        if self.range is not None:
+            low, high = self.range
+            return low <= _number(values) <= high
+        return not values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A code, and whether it rejects the file or flags it."""
+
+    reject: str | None = None
+    flag: str | None = None
+
+    @property
+    def code(self) -> str:
+        """The reason or the flag."""
+        return self.reject or self.flag or ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What a file must meet, and what it is found to be where it does not."""
+
+    name: str
+    test: Condition
+    unmet: Finding
+    when: Condition | None = None
+    absent: Finding | None = None
 
 
 @dataclass(frozen=True)
@@ -30,126 +101,108 @@ class Verdict:
     """
 
     rule: str
-    finding: Rejection | Flag | None
+    finding: Finding | None
     detail: str
 
 
-Rule = Callable[[Header, Eligibility], Verdict]
+@dataclass(frozen=True)
+class Rules:
+    """The rules of one model, in the order in which they are asked."""
+
+    rules: tuple[Rule, ...]
+
+    @property
+    def asked(self) -> Asked:
+        """What a header must tell for them."""
+        conditions = [
+            condition
+            for rule in self.rules
+            for condition in (rule.test, rule.when)
+            if condition is not None
+        ]
+        return Asked(
+            frozenset(c.attribute for c in conditions) - COLUMNS,
+            frozenset(
+                value
+                for condition in conditions
+                for value in condition.any_of or ()
+                if isinstance(value, str)
+            ),
+        )
 
 
-def check(header: Header, eligibility: Eligibility) -> tuple[Verdict, ...]:
-    """The verdict of every rule, in order."""
-    return tuple(rule(header, eligibility) for rule in RULES)
+def check(header: Header, rules: Rules) -> tuple[Verdict, ...]:
+    """The verdict of every rule that a header can answer, in order."""
+    return tuple(
+        _verdict(rule, header)
+        for rule in rules.rules
+        if rule.test.attribute != OUTLIER_SCORE
+    )
 
 
-def require(verdicts: tuple[Verdict, ...]) -> tuple[Flag, ...]:
-    """The flags among the verdicts.
+def check_outlier_score(score: float, rules: Rules) -> tuple[Verdict, ...]:
+    """The verdict of every rule about the outlier score."""
+    return tuple(
+        _judged(rule, (score,), f"{score:g}")
+        for rule in rules.rules
+        if rule.test.attribute == OUTLIER_SCORE
+    )
+
+
+def require(verdicts: Iterable[Verdict]) -> tuple[str, ...]:
+    """The flags among the verdicts, each once.
 
     Raises:
         Rejected: for the first rule that refuses the file.
     """
-    for verdict in verdicts:
-        if isinstance(verdict.finding, Rejection):
-            raise Rejected(verdict.finding, verdict.detail)
-    return tuple(v.finding for v in verdicts if isinstance(v.finding, Flag))
+    found = [verdict for verdict in verdicts if verdict.finding is not None]
+    for verdict in found:
+        if verdict.finding and verdict.finding.reject:
+            raise Rejected(verdict.finding.reject, verdict.detail)
+    return tuple(dict.fromkeys(v.finding.code for v in found if v.finding))
 
 
-def is_image(header: Header, eligibility: Eligibility) -> Verdict:
-    """Reports, plans, waveforms and directories have no pixels, and need none."""
-    if header.has_pixels or header.sop_class_uid in eligibility.sop_classes:
-        return Verdict("is_image", None, "has pixels")
-    name = UID(header.sop_class_uid or "").name or "no SOP class"
-    return Verdict("is_image", Rejection.NON_IMAGE, f"{name} has no pixels")
+def _verdict(rule: Rule, header: Header) -> Verdict:
+    if rule.when and not rule.when.met(header.values(rule.when.attribute)):
+        return Verdict(rule.name, None, "does not apply")
+    values = header.values(rule.test.attribute)
+    return _judged(rule, values, _shown(rule.test.attribute, header))
 
 
-def sop_class(header: Header, eligibility: Eligibility) -> Verdict:
-    """SOP Class UID (0008,0016) is one that the model was made for."""
-    if header.format != "DICOM" or header.sop_class_uid in eligibility.sop_classes:
-        return Verdict("sop_class", None, _name(header.sop_class_uid))
-    accepted = ", ".join(_name(uid) for uid in eligibility.sop_classes)
-    found = _name(header.sop_class_uid)
-    detail = f"{found} is none of: {accepted}"
-    return Verdict("sop_class", Rejection.UNSUPPORTED_SOP_CLASS, detail)
+def _judged(rule: Rule, values: tuple[Any, ...], shown: str) -> Verdict:
+    if not values:
+        return Verdict(rule.name, rule.absent, "not stated")
+    if rule.test.met(values):
+        return Verdict(rule.name, None, shown)
+    return Verdict(rule.name, rule.unmet, f"{shown} {_wanted(rule.test)}")
 
 
-def modality(header: Header, eligibility: Eligibility) -> Verdict:
-    """Modality (0008,0060), where it is stated."""
-    accepted = eligibility.modalities
-    return _stated(
-        "modality",
-        header.modality,
-        accepted,
-        Rejection.WRONG_MODALITY,
-        Flag.MODALITY_UNKNOWN,
-    )
+def _shown(attribute: str, header: Header) -> str:
+    # A column was vetted; what a DICOM keyword holds may be a patient's name.
+    if attribute in header.attributes:
+        return attribute
+    value = getattr(header, attribute, None)
+    return f"{attribute} {_named(value)}"
 
 
-def presentation_intent(header: Header, eligibility: Eligibility) -> Verdict:
-    """For Processing images are raw; their For Presentation twins are what to score."""
-    raw = (
-        header.presentation_intent_type == "FOR PROCESSING"
-        or header.sop_class_uid == DigitalXRayImageStorageForProcessing
-    )
-    if raw:
-        detail = "a For Processing image; score its For Presentation twin"
-        return Verdict("presentation_intent", Rejection.FOR_PROCESSING, detail)
-    said = header.presentation_intent_type or "not stated"
-    return Verdict("presentation_intent", None, said)
+def _wanted(test: Condition) -> str:
+    if test.range is not None:
+        phrase = f"from {test.range[0]:g} to {test.range[1]:g}"
+    elif test.matches is not None:
+        phrase = f"a match of {test.matches}"
+    else:
+        phrase = "one of " + ", ".join(str(_named(each)) for each in test.any_of or ())
+    return f"is {phrase}" if test.negate else f"is not {phrase}"
 
 
-def single_frame(header: Header, eligibility: Eligibility) -> Verdict:
-    """Number of Frames (0028,0008) is 1 or absent."""
-    frames = header.number_of_frames
-    if frames is not None and frames > 1:
-        return Verdict("single_frame", Rejection.MULTIFRAME, f"{frames} frames")
-    return Verdict("single_frame", None, "1 frame")
+def _named(value: object) -> object:
+    known = isinstance(value, str) and re.fullmatch(r"[0-9.]+", value)
+    return UID(str(value)).name if known else value
 
 
-def body_part(header: Header, eligibility: Eligibility) -> Verdict:
-    """Body Part Examined (0018,0015), where it is stated."""
-    return _stated(
-        "body_part",
-        header.body_part,
-        eligibility.body_parts,
-        Rejection.BODY_PART,
-        Flag.BODY_PART_UNKNOWN,
-    )
-
-
-def view(header: Header, eligibility: Eligibility) -> Verdict:
-    """View Position (0018,5101), where it is stated."""
-    refusal = Rejection.UNSUPPORTED_VIEW
-    if header.view_position in _LATERAL:
-        refusal = Rejection.LATERAL_VIEW
-    return _stated(
-        "view", header.view_position, eligibility.views, refusal, Flag.VIEW_UNKNOWN
-    )
-
-
-RULES: tuple[Rule, ...] = (
-    is_image,
-    presentation_intent,
-    sop_class,
-    modality,
-    single_frame,
-    body_part,
-    view,
-)
-
-
-def _stated(
-    rule: str,
-    value: str | None,
-    accepted: tuple[str, ...],
-    refusal: Rejection,
-    unknown: Flag,
-) -> Verdict:
-    if value is None:
-        return Verdict(rule, unknown, "not stated")
-    if value in accepted:
-        return Verdict(rule, None, value)
-    return Verdict(rule, refusal, f"{value} is none of: {', '.join(accepted)}")
-
-
-def _name(uid: str | None) -> str:
-    return UID(uid).name if uid else "not stated"
+def _number(values: tuple[Any, ...]) -> float:
+    try:
+        return float(values[0])
+    # What stands there is no number, which is in no range.
+    except (ValueError, IndexError):
+        return float("nan")

@@ -8,6 +8,7 @@ and the image is touched once.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from beam_pipeline.errors import Failure, Flag, Unreadable
-from beam_pipeline.images import attributes
+from beam_pipeline.errors import Failure, Flag, Rejected, Rejection, Unreadable
+from beam_pipeline.images import attributes, shutter
 from beam_pipeline.images.codecs import Stored
 from beam_pipeline.images.picture import Picture, Step, measured
 
@@ -25,6 +26,8 @@ Values = NDArray[np.float64]
 # Percentiles need no more pixels than this; the rest of a radiograph says the same.
 _SAMPLED_PIXELS = 250_000
 _PERCENTILES = (0.5, 99.5)
+# VOI LUT Function (0028,1056), PS3.3 C.11.2.1.3.
+_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
 @dataclass(frozen=True)
@@ -52,30 +55,38 @@ class _Grey:
         )
 
 
-def render(stored: Stored, dataset: Dataset) -> Picture:
+def render(stored: Stored, dataset: Dataset, voi: str = "auto") -> Picture:
     """The upright 8-bit picture of single-sample stored values.
 
     Args:
         stored: uint8 or uint16 bit patterns, (rows, columns).
         dataset: the attributes that say what they mean.
+        voi: see `manifest.Rendering`.
 
     Raises:
+        Rejected: CONSTANT_IMAGE.
         Unreadable: BAD_RESCALE, or UNSUPPORTED_PIXELS where Bits Stored makes no sense.
     """
     values = stored_values(dataset, 8 * stored.dtype.itemsize)
-    padding = _padding(values, dataset)
-    grey = _Grey(values, _present(stored, padding))
-    grey = grey.after("stored values", values)
-    grey = _apply_voi(_apply_modality(grey, dataset), stored, padding, dataset)
-    if attributes.code(dataset, "PhotometricInterpretation") == "MONOCHROME1":
+    padding, flags = _padding(values, dataset)
+    found = _found(stored)
+    image = np.flatnonzero(found & ~padding)
+    # An image of nothing but padding has no other range to show.
+    grey = _Grey(values, image if image.size else np.flatnonzero(found))
+    if grey.present.size == 1:
+        raise Rejected(Rejection.CONSTANT_IMAGE, "every pixel has the same value")
+    if _has_unused_bits(grey, dataset):
+        flags += (Flag.UNUSED_BITS_SET,)
+    grey = _apply_modality(grey.after("stored values", values, *flags), dataset)
+    grey = _apply_voi(grey, _CANDIDATES[voi], _Sample(stored, padding, dataset))
+    if attributes.text(dataset, "PhotometricInterpretation") == "MONOCHROME1":
         # PS3.3 C.7.6.3.1.2: the minimum is white *after* VOI, so the inversion comes
         # last; Presentation LUT Shape INVERSE says the same again and is no second one.
         grey = grey.after("MONOCHROME1 inverted", 1 - grey.values)
     table = np.rint(255 * grey.values).astype(np.uint8)
     table[padding] = 0
-    pixels = table[stored]
     shown = measured("scaled to 8 bits", table[grey.present])
-    return Picture(pixels, grey.voi, grey.flags, (*grey.steps, shown))
+    return Picture(table[stored], grey.voi, grey.flags, (*grey.steps, shown))
 
 
 def stored_values(dataset: Dataset, bits: int) -> Values:
@@ -90,9 +101,7 @@ def stored_values(dataset: Dataset, bits: int) -> Values:
             Failure.UNSUPPORTED_PIXELS,
             f"Bits Stored is {bits_stored!r}, expected 1 to {bits}",
         )
-    lowest = bits_stored - 1
-    high_bit = attributes.whole(dataset, "HighBit") or lowest
-    shift = high_bit - lowest if lowest <= high_bit < bits else 0
+    shift = _shift(dataset, bits_stored, bits)
     values = (np.arange(2**bits) >> shift) & (2**bits_stored - 1)
     if attributes.whole(dataset, "PixelRepresentation") == 1:
         sign = 2 ** (bits_stored - 1)
@@ -101,32 +110,55 @@ def stored_values(dataset: Dataset, bits: int) -> Values:
     return numbers
 
 
-def _padding(values: Values, dataset: Dataset) -> NDArray[np.bool_]:
+def _has_unused_bits(grey: _Grey, dataset: Dataset) -> bool:
+    """Whether bits outside Bits Stored are set: an overlay, or a wrong header.
+
+    They are no part of the value (PS3.5 8.1.1). Copies of the sign are no news.
+    """
+    bits_stored = attributes.whole(dataset, "BitsStored") or 0
+    shift = _shift(dataset, bits_stored, len(grey.values).bit_length() - 1)
+    patterns = grey.present >> shift
+    beyond = np.unique(patterns >> bits_stored)
+    if attributes.whole(dataset, "PixelRepresentation") == 1:
+        extended = (len(grey.values) - 1) >> (bits_stored + shift)
+        signs = np.where(grey.values[grey.present] < 0, extended, 0)
+        return bool(((patterns >> bits_stored) & ~signs).any())
+    return bool(beyond.any() or (grey.present & (2**shift - 1)).any())
+
+
+def _shift(dataset: Dataset, bits_stored: int, bits: int) -> int:
+    """How many bits lie below the value: High Bit says, unless it makes no sense."""
+    lowest = bits_stored - 1
+    high_bit = attributes.whole(dataset, "HighBit") or lowest
+    return high_bit - lowest if lowest <= high_bit < bits else 0
+
+
+def _padding(
+    values: Values, dataset: Dataset
+) -> tuple[NDArray[np.bool_], tuple[Flag, ...]]:
     """Which bit patterns are padding: PS3.3 C.7.5.1.1.2, before the Modality LUT."""
     value = attributes.whole(dataset, "PixelPaddingValue")
     if value is None:
-        return np.zeros(values.shape, bool)
+        return np.zeros(values.shape, bool), ()
     limit = attributes.whole(dataset, "PixelPaddingRangeLimit")
-    limit = value if limit is None else limit
-    low, high = sorted((value, limit))
+    low, high = sorted((value, value if limit is None else limit))
     padding: NDArray[np.bool_] = (values >= low) & (values <= high)
-    return padding
+    if low < values.min() or high > values.max():
+        return np.zeros(values.shape, bool), (Flag.BAD_PADDING,)
+    return padding, ()
 
 
-def _present(stored: Stored, padding: NDArray[np.bool_]) -> NDArray[np.intp]:
-    found = np.zeros(padding.shape, bool)
+def _found(stored: Stored) -> NDArray[np.bool_]:
+    found = np.zeros(2 ** (8 * stored.itemsize), bool)
     found[stored] = True
-    image = np.flatnonzero(found & ~padding)
-    # An image of nothing but padding has no other range to show.
-    return image if image.size else np.flatnonzero(found)
+    return found
 
 
 def _apply_modality(grey: _Grey, dataset: Dataset) -> _Grey:
     """PS3.3 C.11.1: the Modality LUT Sequence, or Rescale Slope and Intercept."""
     flags: tuple[Flag, ...] = ()
-    item = attributes.value(dataset, "ModalityLUTSequence")
-    if item is not None:
-        lut = read_lut(item, dataset)
+    if "ModalityLUTSequence" in dataset:
+        lut = read_lut(attributes.value(dataset, "ModalityLUTSequence"), dataset)
         if lut is not None:
             return grey.after("Modality LUT Sequence", lut.apply(grey.values))
         flags = (Flag.BAD_MODALITY_LUT,)
@@ -141,41 +173,84 @@ def _apply_modality(grey: _Grey, dataset: Dataset) -> _Grey:
     return grey.after(name, grey.values * slope + intercept, *flags)
 
 
+@dataclass(frozen=True)
+class _Sample:
+    """What percentiles are taken of: no padding, and nothing behind a shutter."""
+
+    stored: Stored
+    padding: NDArray[np.bool_]
+    dataset: Dataset
+
+    def range(self, values: Values) -> tuple[float, float]:
+        """The percentiles of the values after the Modality LUT."""
+        step = max(1, math.isqrt(self.stored.size // _SAMPLED_PIXELS))
+        sample = self.stored[::step, ::step]
+        is_open = shutter.opening(self.dataset, self.stored.shape[:2], step)
+        pixels = sample.ravel() if is_open is None else sample[is_open]
+        image = pixels[~self.padding[pixels]]
+        low, high = np.percentile(values[image if image.size else pixels], _PERCENTILES)
+        return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What one VOI transformation makes of the values: float64 in [0, 1]."""
+
+    voi: str
+    name: str
+    values: Values
+
+
 def _apply_voi(
-    grey: _Grey, stored: Stored, padding: NDArray[np.bool_], dataset: Dataset
+    grey: _Grey, candidates: tuple[_Candidate, ...], sample: _Sample
 ) -> _Grey:
-    """PS3.3 C.11.2: the VOI LUT, else the first window, else percentiles; to [0, 1]."""
+    """PS3.3 C.11.2: the VOI LUT, else the first window, else percentiles; to [0, 1].
+
+    One that leaves a single grey of an image that has several shows nothing, and is
+    passed over like one that is malformed.
+    """
+    dataset = sample.dataset
     flags: tuple[Flag, ...] = ()
-    item = attributes.value(dataset, "VOILUTSequence")
-    if item is not None:
-        lut = read_lut(item, dataset)
-        if lut is not None:
-            shown = lut.apply(grey.values) / lut.full_scale
-            grey = replace(grey, voi="lut")
-            return grey.after("VOI LUT Sequence", np.clip(shown, 0, 1))
-        flags = (Flag.BAD_VOI_LUT,)
-    window = _window(dataset)
-    if window is not None:
-        name = f"window {window.center:g}/{window.width:g} {window.function}"
-        grey = replace(grey, voi="window")
-        return grey.after(name, window.apply(grey.values), *flags)
-    if "WindowCenter" in dataset or "WindowWidth" in dataset:
-        flags += (Flag.BAD_WINDOW,)
-    low, high = _percentiles(grey.values, stored, padding)
-    shown = np.clip((grey.values - low) / max(high - low, 1e-9), 0, 1)
-    grey = replace(grey, voi="percentile")
+    for keywords, candidate, bad in candidates:
+        if not any(keyword in dataset for keyword in keywords):
+            continue
+        shown = candidate(grey.values, dataset)
+        if shown is not None and _tells(shown.values[grey.present]):
+            flags += _unknown_function(dataset) if shown.voi == "window" else ()
+            grey = replace(grey, voi=shown.voi)
+            return grey.after(shown.name, shown.values, *flags)
+        flags += (bad,)
+    low, high = sample.range(grey.values)
+    if not low < high:
+        present = grey.values[grey.present]
+        low, high = float(present.min()), float(present.max())
+    scaled = np.clip((grey.values - low) / max(high - low, 1e-9), 0, 1)
     name = f"percentiles {low:g} to {high:g}"
-    return grey.after(name, shown, *flags, Flag.VOI_PERCENTILE)
+    grey = replace(grey, voi="percentile")
+    return grey.after(name, scaled, *flags, Flag.VOI_PERCENTILE)
 
 
-def _percentiles(
-    values: Values, stored: Stored, padding: NDArray[np.bool_]
-) -> tuple[float, float]:
-    step = max(1, math.isqrt(stored.size // _SAMPLED_PIXELS))
-    sample = stored[::step, ::step].ravel()
-    image = sample[~padding[sample]]
-    low, high = np.percentile(values[image if image.size else sample], _PERCENTILES)
-    return float(low), float(high)
+def _tells(shown: Values) -> bool:
+    """Whether values in [0, 1] are more than one of 256 greys."""
+    grey = np.rint(255 * shown)
+    return bool(grey.min() < grey.max())
+
+
+def _voi_lut(values: Values, dataset: Dataset) -> _Shown | None:
+    item = attributes.value(dataset, "VOILUTSequence")
+    lut = read_lut(item, dataset)
+    if lut is None:
+        return None
+    shown = np.clip(lut.apply(values) / lut.full_scale, 0, 1)
+    return _Shown("lut", "VOI LUT Sequence", shown)
+
+
+def _windowed(values: Values, dataset: Dataset) -> _Shown | None:
+    window = _window(dataset)
+    if window is None:
+        return None
+    name = f"window {window.center:g}/{window.width:g} {window.function}"
+    return _Shown("window", name, window.apply(values))
 
 
 @dataclass(frozen=True)
@@ -193,7 +268,7 @@ class Lut:
         return found
 
 
-def read_lut(item: Dataset, dataset: Dataset) -> Lut | None:
+def read_lut(item: Any, dataset: Dataset) -> Lut | None:
     """The table in a Modality or VOI LUT item, or None where it cannot be used."""
     # Values of the wrong type or number raise anything; such a LUT is not used.
     try:
@@ -250,12 +325,25 @@ class _Window:
 
 def _window(dataset: Dataset) -> _Window | None:
     """The first valid one of the alternatives in Window Center and Window Width."""
-    said = attributes.code(dataset, "VOILUTFunction") or "LINEAR"
-    known = said in ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+    function = attributes.text(dataset, "VOILUTFunction")
     centers = attributes.numbers(dataset, "WindowCenter")
     widths = attributes.numbers(dataset, "WindowWidth")
+    if len(centers) != len(widths):
+        return None
     windows = (
-        _Window(center, width, said if known else "LINEAR")
-        for center, width in zip(centers, widths, strict=False)
+        _Window(center, width, function if function in _FUNCTIONS else "LINEAR")
+        for center, width in zip(centers, widths, strict=True)
     )
     return next((window for window in windows if window.valid), None)
+
+
+_Candidate = tuple[tuple[str, ...], Callable[[Values, Dataset], _Shown | None], Flag]
+_LUT: _Candidate = (("VOILUTSequence",), _voi_lut, Flag.BAD_VOI_LUT)
+_WINDOW: _Candidate = (("WindowCenter", "WindowWidth"), _windowed, Flag.BAD_WINDOW)
+_CANDIDATES = {"auto": (_LUT, _WINDOW), "window": (_WINDOW,), "percentile": ()}
+
+
+def _unknown_function(dataset: Dataset) -> tuple[Flag, ...]:
+    function = attributes.text(dataset, "VOILUTFunction")
+    known = not function or function in _FUNCTIONS
+    return () if known else (Flag.VOI_FUNCTION_UNKNOWN,)

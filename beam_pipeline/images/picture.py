@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,10 @@ class Picture:
     voi: str | None = None
     flags: tuple[Flag, ...] = ()
     steps: tuple[Step, ...] = ()
+
+    def flagged(self, *flags: Flag) -> Picture:
+        """With `flags` as well."""
+        return replace(self, flags=self.flags + flags)
 
 
 def measured(name: str, values: NDArray[np.generic]) -> Step:

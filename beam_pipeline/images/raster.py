@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import warnings
+from dataclasses import replace
 from typing import BinaryIO
 
 import numpy as np
@@ -10,8 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from beam_pipeline.errors import Failure, Flag, Rejected, Rejection, Unreadable
-from beam_pipeline.images.header import Header
+from beam_pipeline.images.header import Asked, Header
 from beam_pipeline.images.picture import Picture, luminance, measured
+from beam_pipeline.limits import Limits
+from beam_pipeline.manifest import Rendering
+
+# `Limits` decides how large a picture may be, from its header.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 # MPO is a JPEG with more pictures behind the first: phones and some scanners write it.
@@ -20,6 +27,8 @@ _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I")
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 # A 16-bit file with 12 bits in it: exporters that do not scale to the full range.
 _LOW_RANGE = 4096
+# The border is a twentieth of the width, on the left and on the right.
+_BORDER = 20
 
 
 def sniff(head: bytes) -> bool:
@@ -27,7 +36,7 @@ def sniff(head: bytes) -> bool:
     return head.startswith(_SIGNATURES)
 
 
-def read_header(stream: BinaryIO) -> Header:
+def read_header(stream: BinaryIO, asked: Asked, limits: Limits) -> Header:
     """Format and size, from the file's first chunks.
 
     Raises:
@@ -42,7 +51,9 @@ def read_header(stream: BinaryIO) -> Header:
     )
 
 
-def decode(data: bytes, header: Header) -> Picture:
+def decode(
+    data: bytes, header: Header, rendering: Rendering, limits: Limits
+) -> Picture:
     """The upright picture: EXIF orientation applied, alpha on black, palette resolved.
 
     16-bit samples are scaled to 8 bits, never clipped.
@@ -61,7 +72,7 @@ def decode(data: bytes, header: Header) -> Picture:
             Failure.DECODE_ERROR,
             f"the {header.format} is corrupt or ends early ({type(error).__name__})",
         ) from error
-    return _grey(upright)
+    return _polarised(_grey(upright), rendering)
 
 
 def _open(stream: BinaryIO) -> Image.Image:
@@ -87,6 +98,25 @@ def _grey(image: Image.Image) -> Picture:
     pixels = np.asarray(image) if image.mode == "L" else _from_colour(image)
     stored = measured(f"stored values, mode {image.mode}", pixels)
     return Picture(pixels, steps=(stored,))
+
+
+def _polarised(picture: Picture, rendering: Rendering) -> Picture:
+    """Black is air, as far as can be told: a raster file does not say."""
+    if rendering.raster_polarity == "inverted":
+        pixels = 255 - picture.pixels
+        step = measured("inverted, as the model's preparation says", pixels)
+        return replace(picture, pixels=pixels, steps=(*picture.steps, step))
+    return picture.flagged(*_suspicion(picture.pixels))
+
+
+def _suspicion(pixels: NDArray[np.uint8]) -> tuple[Flag, ...]:
+    """A flag where the border is brighter than the middle: air is black."""
+    rows, columns = (max(1, size // _BORDER) for size in pixels.shape)
+    middle = pixels[4 * rows : -4 * rows, 4 * columns : -4 * columns]
+    sides = (pixels[:, :columns], pixels[:, -columns:])
+    border = float(np.mean([side.mean() for side in sides]))
+    inverted = middle.size > 0 and border > float(middle.mean())
+    return (Flag.SUSPECT_INVERTED,) if inverted else ()
 
 
 def _from_colour(image: Image.Image) -> NDArray[np.uint8]:

@@ -1,0 +1,55 @@
+"""What a compressed frame says of its size, before a decoder takes memory for it."""
+
+from __future__ import annotations
+
+import struct
+
+# JPEG, ISO/IEC 10918-1 table B.1: every SOFn but DHT (C4), JPG (C8) and DAC (CC); and
+# SOF55 of JPEG-LS, ISO/IEC 14495-1 C.1.1.
+_FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+# Markers without a length: TEM, RSTn, SOI and EOI.
+_ALONE = frozenset({0x01, *range(0xD0, 0xDA)})
+_JPEG, _JPEG_2000 = b"\xff\xd8", b"\xff\x4f\xff\x51"
+# JPEG 2000 in its file format, which some archives store: the codestream is a box.
+_JP2 = b"\x00\x00\x00\x0cjP  "
+
+
+def size(frame: bytes) -> tuple[int, int, int] | None:
+    """(rows, columns, samples) of a JPEG, JPEG-LS or JPEG 2000 codestream.
+
+    None where it is none of these, or its header cannot be read.
+    """
+    try:
+        if frame.startswith(_JP2):
+            return _jpeg_2000(frame, frame.index(_JPEG_2000))
+        if frame.startswith(_JPEG_2000):
+            return _jpeg_2000(frame, 0)
+        return _jpeg(frame) if frame.startswith(_JPEG) else None
+    except (struct.error, ValueError, IndexError):
+        return None
+
+
+def _jpeg_2000(frame: bytes, start: int) -> tuple[int, int, int]:
+    """SIZ, ISO/IEC 15444-1 A.5.1: the reference grid less its offset."""
+    columns, rows, left, top = struct.unpack_from(">4I", frame, start + 8)
+    (samples,) = struct.unpack_from(">H", frame, start + 40)
+    return rows - top, columns - left, samples
+
+
+def _jpeg(frame: bytes) -> tuple[int, int, int] | None:
+    position = 2
+    while position < len(frame):
+        if frame[position] != 0xFF:
+            return None
+        marker = frame[position + 1]
+        if marker == 0xFF:
+            # Fill bytes may stand before a marker, B.1.1.2.
+            position += 1
+        elif marker in _ALONE:
+            position += 2
+        elif marker in _FRAME_HEADERS:
+            rows, columns, samples = struct.unpack_from(">HHB", frame, position + 5)
+            return rows, columns, samples
+        else:
+            position += 2 + struct.unpack_from(">H", frame, position + 2)[0]
+    return None

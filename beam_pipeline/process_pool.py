@@ -1,0 +1,198 @@
+"""Processes that do one thing to many items, each item under a deadline.
+
+A decoder that hangs or crashes on hostile bytes takes its process with it, and nothing
+else: a thread could be neither killed nor outlived. Processes are started afresh, not
+forked, because a copy of one in which TensorFlow runs is not safe to use.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+_SERVE = "import sys; from beam_pipeline.process_pool import serve; serve(sys.argv[1])"
+_READY, _DONE = "ready", "done"
+_START_SECONDS = 300.0
+# A process that the kernel cannot end, because its disk does not answer, is left alone.
+_GRACE_SECONDS = 10.0
+# Decoders leak: a new process after so many items.
+_ITEMS_A_PROCESS = 5_000
+
+# Several processes share the cores; no library in them is to start threads of its own.
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",
+}
+
+Task = Callable[[Any], Iterator[Any]]
+
+
+class Died(RuntimeError):
+    """The process ended on an item.
+
+    Attributes:
+        timed_out: whether it had used up its time; else it crashed.
+        signal: which signal ended it, where one did.
+    """
+
+    def __init__(self, returncode: int | None) -> None:
+        super().__init__(f"the process ended with {returncode}")
+        self.timed_out = returncode is None or returncode == -signal.SIGALRM
+        self.signal = None if returncode is None or returncode >= 0 else -returncode
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What one item may cost: seconds, and bytes of memory upon the process's own."""
+
+    seconds: float
+    memory_bytes: int
+
+
+class Worker:
+    """One process at a time that runs `task` on items.
+
+    Args:
+        task: a picklable function from an item to messages about it.
+        allowance: of each item.
+    """
+
+    def __init__(self, task: Task, allowance: Allowance) -> None:
+        self._task = task
+        self._allowance = allowance
+        self._start()
+
+    def run(self, item: Any) -> Iterator[Any]:
+        """The messages of `task` about `item`, as they come.
+
+        Raises:
+            Died: the process ended; the messages until then were given. The next item
+                finds a new process.
+        """
+        if self._items >= _ITEMS_A_PROCESS:
+            self.close()
+        if not self._close.alive:
+            self._start()
+        self._await_ready()
+        self._items += 1
+        try:
+            self._connection.send(item)
+            while (message := self._receive()) != _DONE:
+                yield message
+        except (EOFError, OSError) as error:
+            raise Died(self._ended()) from error
+
+    def close(self) -> None:
+        """End the process."""
+        self._close()
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
+                [sys.executable, "-P", "-c", _SERVE, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={
+                    **os.environ,
+                    **_ENVIRONMENT,
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                },
+            )
+        self._process = process
+        self._connection = Connection(ours.detach())
+        self._close = weakref.finalize(self, _end, process, self._connection)
+        self._items = 0
+        self._is_ready = False
+        self._connection.send((self._task, self._allowance))
+
+    def _await_ready(self) -> None:
+        if self._is_ready:
+            return
+        try:
+            if not self._connection.poll(_START_SECONDS):
+                raise TimeoutError
+            self._is_ready = self._connection.recv() == _READY
+        except (EOFError, OSError) as error:
+            self.close()
+            raise RuntimeError(
+                "a process for reading files did not start; what it said stands above"
+            ) from error
+
+    def _receive(self) -> Any:
+        if not self._connection.poll(self._allowance.seconds + _GRACE_SECONDS):
+            raise TimeoutError
+        return self._connection.recv()
+
+    def _ended(self) -> int | None:
+        """The exit status of a process that said nothing more; None where it hung."""
+        try:
+            return self._process.wait(_GRACE_SECONDS / 2)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            self.close()
+
+
+def _end(process: subprocess.Popen[bytes], connection: Connection) -> None:
+    connection.close()
+    process.kill()
+    try:
+        process.wait(_GRACE_SECONDS / 2)
+    except subprocess.TimeoutExpired:
+        # It waits for a disk that does not answer, and goes when that does.
+        process.returncode = -signal.SIGKILL
+
+
+def serve(descriptor: str) -> None:
+    """The life of a worker process: items from the socket, messages back."""
+    connection = Connection(int(descriptor))
+    task, allowance = connection.recv()
+    _confine(allowance)
+    connection.send(_READY)
+    while True:
+        try:
+            item = connection.recv()
+        except EOFError:
+            return
+        # The default action of SIGALRM ends the process, also within native code, and
+        # also when nobody waits for it any more.
+        signal.setitimer(signal.ITIMER_REAL, allowance.seconds)
+        for message in task(item):
+            connection.send(message)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        connection.send(_DONE)
+
+
+def _confine(allowance: Allowance) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A core file would hold a patient's image.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    used = _data_bytes()
+    if used is not None:
+        limit = used + allowance.memory_bytes
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    silent = os.open(os.devnull, os.O_WRONLY)
+    # What native decoders print of a broken file helps nobody.
+    os.dup2(silent, 1)
+    os.dup2(silent, 2)
+
+
+def _data_bytes() -> int | None:
+    """The private memory that this process has now; None where Linux does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[5])
+    except OSError:
+        return None
+    return pages * resource.getpagesize()

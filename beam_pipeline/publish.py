@@ -1,0 +1,262 @@
+"""Segments → the published tables, `run.json` and `_SUCCESS`.
+
+What a row has to learn from other rows, it learns here: segments are read again, by
+column, and only what others need of a row crosses a shuffle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.pvalue import AsList, AsSingleton
+
+from beam_pipeline import records, runs, studies, tables
+from beam_pipeline.records import Study
+from beam_pipeline.runs import Published, Run, Segment
+from beam_pipeline.studies import Instance, Mark
+from beam_pipeline.tables import INSTANCES, STUDIES
+
+_LOGGER = logging.getLogger(__name__)
+
+_PART_ROWS = 500_000
+
+Counts = Counter[tuple[str, str | None]]
+
+
+class Unbalanced(RuntimeError):
+    """Not every listed file has exactly one row: the run must not be published."""
+
+
+@dataclass
+class Publish(beam.PTransform):
+    """Segments → the run's tables, `run.json`, and `_SUCCESS` last of all.
+
+    Expands on the PCollections `(segments, listed)`: `Segment`s, and how many files
+    were listed.
+    """
+
+    run: Run
+
+    def expand(self, written: Sequence[beam.PCollection]) -> beam.PCollection[None]:
+        segments, listed = written
+        instances = (
+            segments
+            | "SpreadSegments" >> beam.Reshuffle()
+            | "ReadBack" >> beam.FlatMap(read_instances)
+        )
+        repeated = _grouped(instances, "Content") | beam.FlatMapTuple(_duplicates)
+        contested = _grouped(instances, "SopInstance") | beam.FlatMapTuple(_conflicts)
+        marks = (repeated, contested) | "Marks" >> beam.Flatten()
+        count = AsSingleton(listed)
+        instance_files = (
+            {"segment": segments | _by("path"), "marks": marks | _by("segment")}
+            | "MarksOfSegment" >> beam.CoGroupByKey()
+            | "IntoParts" >> beam.Map(_into_part, _plan(segments))
+            | "GroupParts" >> beam.GroupByKey()
+            | "WriteInstances" >> beam.Map(write_instances, self.run)
+        )
+        study_files = (
+            _grouped(instances, "Study")
+            | "Study" >> beam.MapTuple(_study)
+            | "Shard" >> beam.Map(_shard, count)
+            | "GroupShards" >> beam.GroupByKey()
+            | "WriteStudies" >> beam.Map(write_studies, self.run)
+        )
+        files = AsList(instance_files), AsList(study_files)
+        return (
+            segments.pipeline
+            | "Once" >> beam.Create([self.run])
+            | "Finish" >> beam.Map(finish, AsList(segments), *files, count)
+        )
+
+
+_KEYS = {
+    "Content": "content",
+    "SopInstance": "sop_instance_uid",
+    "Study": "study_instance_uid",
+}
+
+
+def _grouped(instances: beam.PCollection, name: str) -> beam.PCollection:
+    """`instances` by a key that some of them have."""
+    return (
+        instances
+        | f"KeyBy{name}" >> beam.FlatMap(_keyed, _KEYS[name])
+        | f"GroupBy{name}" >> beam.GroupByKey()
+    )
+
+
+def _keyed(instance: Instance, attribute: str) -> Iterator[tuple[str, Instance]]:
+    key = getattr(instance, attribute)
+    if key is not None:
+        yield key, instance
+
+
+def _duplicates(_: str, instances: Iterable[Instance]) -> Iterator[Mark]:
+    return studies.duplicates(instances)
+
+
+def _conflicts(_: str, instances: Iterable[Instance]) -> Iterator[Mark]:
+    return studies.conflicts(instances)
+
+
+def _study(_: str, instances: Iterable[Instance]) -> Study:
+    return studies.study(instances)
+
+
+def _by(attribute: str) -> beam.PTransform:
+    return f"By {attribute}" >> beam.WithKeys(_attribute, attribute)
+
+
+def _attribute(element: Segment | Mark, name: str) -> str:
+    return str(getattr(element, name))
+
+
+def _plan(segments: beam.PCollection) -> AsSingleton:
+    return AsSingleton(
+        segments | "Plan" >> beam.combiners.ToList() | beam.Map(plan_parts)
+    )
+
+
+def read_instances(segment: Segment) -> Iterator[Instance]:
+    """What others need of the rows of a segment."""
+    table = runs.read_parquet(segment.path, studies.COLUMNS)
+    for row, columns in enumerate(table.to_pylist()):
+        yield Instance(segment=segment.path, row=row, **columns)
+
+
+def plan_parts(segments: Sequence[Segment]) -> dict[str, str]:
+    """The part that each segment goes into, by its path."""
+    plan: dict[str, str] = {}
+    part, rows = 0, 0
+    for segment in sorted(segments, key=lambda segment: segment.path):
+        if rows and rows + segment.rows > _PART_ROWS:
+            part, rows = part + 1, 0
+        rows += segment.rows
+        plan[segment.path] = f"part-{part:05d}.parquet"
+    return plan
+
+
+def _into_part(
+    entry: tuple[str, Mapping[str, Iterable[Any]]], plan: Mapping[str, str]
+) -> tuple[str, tuple[str, list[Mark]]]:
+    path, found = entry
+    return plan[path], (path, list(found["marks"]))
+
+
+def write_instances(
+    part: tuple[str, Iterable[tuple[str, list[Mark]]]], run: Run
+) -> Published:
+    """Copy the rows of a part's segments, with their marks, into `instances`."""
+    name, segments = part
+    parts = [INSTANCES.empty_table()]
+    parts += [
+        marked(runs.read_parquet(path), marks) for path, marks in sorted(segments)
+    ]
+    return _publish(run.instances(name), pa.concat_tables(parts), run)
+
+
+def marked(table: pa.Table, marks: Iterable[Mark]) -> pa.Table:
+    """`table` with the flags and `duplicate_of` of `marks` in its rows."""
+    flags = table["flags"].to_pylist()
+    originals = table["duplicate_of"].to_pylist()
+    for mark in sorted(marks, key=lambda mark: (mark.row, mark.flag)):
+        flags[mark.row] = [*flags[mark.row], mark.flag]
+        originals[mark.row] = originals[mark.row] or mark.duplicate_of
+    for name, values in (("flags", flags), ("duplicate_of", originals)):
+        field = INSTANCES.field(name)
+        column = pa.array(values, field.type)
+        table = table.set_column(table.column_names.index(name), field, column)
+    return table
+
+
+def write_studies(part: tuple[int, Iterable[Study]], run: Run) -> Published:
+    """Write one part of the table `studies`, in the order of the UIDs."""
+    shard, found = part
+    rows = sorted(found, key=lambda study: study.study_instance_uid)
+    name = f"part-{shard:05d}.parquet"
+    return _publish(run.studies(name), tables.table(rows, STUDIES), run)
+
+
+def finish(
+    run: Run,
+    segments: Sequence[Segment],
+    instance_files: Sequence[Published],
+    study_files: Sequence[Published],
+    listed: int,
+) -> None:
+    """Hold the counts against each other, write `run.json`, then `_SUCCESS`.
+
+    Raises:
+        Unbalanced: a file was lost or doubled on the way; nothing is marked complete.
+    """
+    rows = sum(file.rows for file in instance_files)
+    if rows != listed:
+        raise Unbalanced(
+            f"{listed} files were listed and {rows} rows were written; "
+            f"run {run.run_id} is not complete"
+        )
+    # Readers of the table need one file, even where no file named a study.
+    study_files = study_files or [write_studies((0, []), run)]
+    counts: Counts = Counter()
+    for segment in segments:
+        counts.update(dict(segment.counts))
+    document = {
+        "run_id": run.run_id,
+        "started": run.started,
+        "finished": datetime.now(UTC).isoformat(),
+        "listed": listed,
+        "rows": rows,
+        "studies": sum(file.rows for file in study_files),
+        "statuses": _by_status(counts),
+        "reasons": _by_reason(counts),
+        **run.about,
+        "files": [asdict(file) for file in (*instance_files, *study_files)],
+    }
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    runs.write_bytes(run.record("run.json"), text.encode())
+    runs.write_bytes(run.record("_SUCCESS"), b"")
+    try:
+        FileSystems.delete([run.journal()])
+    except BeamIOError:
+        # The run is complete; what is left in its journal takes room and no more.
+        _LOGGER.warning("The journal of run %s could not be deleted", run.run_id)
+
+
+def _by_status(counts: Counts) -> dict[str, int]:
+    statuses = {str(status): 0 for status in records.Status}
+    for (status, _), n in counts.items():
+        statuses[status] += n
+    return statuses
+
+
+def _by_reason(counts: Counts) -> dict[str, dict[str, int]]:
+    reasons: dict[str, dict[str, int]] = {}
+    for (status, reason), n in sorted(counts.items(), key=str):
+        if reason is not None:
+            reasons.setdefault(status, {})[reason] = n
+    return reasons
+
+
+def _publish(path: str, table: pa.Table, run: Run) -> Published:
+    data = runs.to_parquet(table)
+    runs.write_bytes(path, data)
+    relative = path.removeprefix(FileSystems.join(run.output, ""))
+    return Published(relative, table.num_rows, hashlib.sha256(data).hexdigest())
+
+
+def _shard(study: Study, listed: int) -> tuple[int, Study]:
+    shards = 1 + listed // _PART_ROWS
+    digest = hashlib.sha256(study.study_instance_uid.encode()).digest()
+    return int.from_bytes(digest[:8]) % shards, study

@@ -1,0 +1,137 @@
+"""ReadAhead: a bounded pool fetches, checks and decodes ahead of the model."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.utils.shared import Shared
+from apache_beam.utils.windowed_value import WindowedValue
+
+from beam_pipeline.errors import Failure, Unreadable
+from beam_pipeline.process_pool import Allowance, Died, Worker
+from beam_pipeline.read import Reading
+from beam_pipeline.records import Outcome, Ready, Source
+
+_LOGGER = logging.getLogger(__name__)
+
+# A finished file waits as a model input of some 50 KB; a batch's worth for each thread
+# keeps the threads busy while the model works on the batch before.
+_AHEAD_PER_WORKER = 32
+
+
+class ReadAhead(beam.DoFn):
+    """`Source` → `Ready`, or a final `Outcome`; never an exception for a bad file.
+
+    Files are read and decoded in a pool that all instances in a process share, so that
+    its bounds do not multiply with the runner's threads. An instance emits its files in
+    order, and only as many behind as the pool reads ahead.
+
+    Args:
+        reading: how files are read.
+        workers: processes for it; None for one a core.
+    """
+
+    def __init__(self, reading: Reading, workers: int | None = None) -> None:
+        super().__init__()
+        self._reading = reading
+        self._workers = workers
+        self._shared = Shared()
+
+    def setup(self) -> None:
+        self._pool = self._shared.acquire(lambda: _Pool(self._reading, self._workers))
+        self._pending: deque[tuple[Future[Ready | Outcome], WindowedValue]] = deque()
+
+    def process(
+        self,
+        source: Source,
+        timestamp: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+    ) -> Iterator[WindowedValue]:
+        while not self._pool.free(wait=not self._pending):
+            yield self._next()
+        future = self._pool.submit(source)
+        self._pending.append((future, WindowedValue(None, timestamp, (window,))))
+        while self._pending and self._pending[0][0].done():
+            yield self._next()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        while self._pending:
+            yield self._next()
+
+    def teardown(self) -> None:
+        # What a failed bundle left behind would keep its slots, and the bundle that is
+        # tried again in this process would wait for them for ever.
+        while self._pending:
+            self._pending.popleft()[0].cancel()
+            self._pool.release()
+
+    def _next(self) -> WindowedValue:
+        future, place = self._pending.popleft()
+        outcome = future.result()
+        self._pool.release()
+        return place.with_value(outcome)
+
+
+class _Pool:
+    """Threads that each hand files to a process of their own, and a bound.
+
+    The bound is on the files that were begun and not yet taken away.
+    """
+
+    def __init__(self, reading: Reading, workers: int | None) -> None:
+        count = workers or len(os.sched_getaffinity(0))
+        limits = reading.limits
+        allowance = Allowance(limits.seconds, limits.memory_bytes)
+        self._executor = ThreadPoolExecutor(count, "read")
+        self._slots = threading.Semaphore(count * _AHEAD_PER_WORKER)
+        self._idle: SimpleQueue[Worker] = SimpleQueue()
+        for _ in range(count):
+            self._idle.put(Worker(reading, allowance))
+
+    def free(self, *, wait: bool) -> bool:
+        """Take a slot. Who holds none may wait: those who do will release theirs."""
+        return self._slots.acquire(blocking=wait)
+
+    def release(self) -> None:
+        self._slots.release()
+
+    def submit(self, source: Source) -> Future[Ready | Outcome]:
+        return self._executor.submit(_read, source, self._idle)
+
+
+def _read(source: Source, idle: SimpleQueue[Worker]) -> Ready | Outcome:
+    worker = idle.get()
+    found: Ready | Outcome = Outcome.of(source)
+    try:
+        for message in worker.run(source):
+            found = message
+    except Died as death:
+        found = _lost(found, death)
+    finally:
+        idle.put(worker)
+    if isinstance(found, Outcome) and found.reason == Failure.INTERNAL_ERROR:
+        _LOGGER.error("A file met a defect of this program: %s", found.detail)
+    return found
+
+
+def _lost(found: Ready | Outcome, death: Died) -> Outcome:
+    """The row of a file that took its process with it, as far as it was known."""
+    outcome = found.outcome if isinstance(found, Ready) else found
+    if death.timed_out:
+        return outcome.ended(
+            Unreadable(Failure.TIMEOUT, "it took longer than a file may take")
+        )
+    _LOGGER.warning("A file ended the process that read it (signal %s)", death.signal)
+    return outcome.ended(
+        Unreadable(
+            Failure.DECODER_CRASHED, f"its decoder crashed (signal {death.signal})"
+        )
+    )

@@ -1,0 +1,125 @@
+"""Rows that belong together: the same image twice, one UID for two, a study."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from beam_pipeline.errors import Flag, StudyReason
+from beam_pipeline.records import Status, Study
+
+_FIRST = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """What other rows need to know of a row.
+
+    Attributes:
+        segment: the file of the journal that holds the row.
+        row: its place there.
+    """
+
+    segment: str
+    row: int
+    source_uri: str
+    source_modified: datetime | None
+    source_digest: str | None
+    image_digest: str | None
+    study_instance_uid: str | None
+    sop_instance_uid: str | None
+    status: str
+    score: float | None
+    positive: bool | None
+    threshold: float | None
+    operating_point: str | None
+    model_name: str | None
+    model_version: str | None
+    model_digest: str | None
+    preparation: str | None
+    run_id: str | None
+
+    @property
+    def content(self) -> str | None:
+        """What is the same for the same image; None where no pixels were read."""
+        return self.image_digest or self.source_digest
+
+    @property
+    def age(self) -> tuple[datetime, str]:
+        """Oldest first, in an order that does not depend on the runner."""
+        return (self.source_modified or _FIRST, self.source_uri)
+
+
+COLUMNS = [
+    field.name
+    for field in dataclasses.fields(Instance)
+    if field.name not in ("segment", "row")
+]
+_MODEL_COLUMNS = COLUMNS[COLUMNS.index("threshold") :]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a row learns from others: a flag, and the file that it repeats."""
+
+    segment: str
+    row: int
+    flag: str
+    duplicate_of: str | None = None
+
+
+def duplicates(instances: Iterable[Instance]) -> Iterator[Mark]:
+    """A mark for each of `instances`, all of one content, but the oldest."""
+    first, *others = sorted(instances, key=lambda each: each.age)
+    for each in others:
+        yield Mark(each.segment, each.row, Flag.DUPLICATE, first.source_uri)
+
+
+def conflicts(instances: Iterable[Instance]) -> Iterator[Mark]:
+    """A mark for each of `instances`, all of one SOP Instance UID, if images differ."""
+    several = [each for each in instances if each.image_digest is not None]
+    if len({each.image_digest for each in several}) > 1:
+        for each in several:
+            yield Mark(each.segment, each.row, Flag.UID_CONFLICT)
+
+
+def study(instances: Iterable[Instance]) -> Study:
+    """The study of `instances`, all of one Study Instance UID.
+
+    Each image counts once, and of several with one SOP Instance UID the newest. The
+    score is the largest; the image that has it drives the study.
+    """
+    images = _each_once(sorted(instances, key=lambda each: each.age))
+    scored = [each for each in images if each.score is not None]
+    top = min(scored, key=_rank) if scored else images[0]
+    statuses = [each.status for each in images]
+    return Study(
+        study_instance_uid=top.study_instance_uid or "",
+        images=len(images),
+        scored=statuses.count(Status.SCORED),
+        rejected=statuses.count(Status.REJECTED),
+        errors=statuses.count(Status.ERROR),
+        reason=None if scored else StudyReason.NO_ELIGIBLE_IMAGE,
+        score=top.score,
+        # A multi-label image can be positive with a lower score than another's.
+        positive=any(each.positive for each in scored) if scored else None,
+        driving_sop_instance_uid=top.sop_instance_uid if scored else None,
+        **{name: getattr(top, name) for name in _MODEL_COLUMNS},
+    )
+
+
+def _each_once(oldest_first: Sequence[Instance]) -> list[Instance]:
+    newest: dict[str, Instance] = {}
+    for each in oldest_first:
+        same = each.sop_instance_uid if each.image_digest else None
+        newest[same or each.source_uri] = each
+    once: dict[str, Instance] = {}
+    for each in newest.values():
+        once.setdefault(each.content or each.source_uri, each)
+    return list(once.values())
+
+
+def _rank(each: Instance) -> tuple[float, str]:
+    return (-(each.score or 0.0), each.sop_instance_uid or each.source_uri)
