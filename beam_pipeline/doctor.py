@@ -100,6 +100,7 @@ def _round_trip(syntax: str) -> int:
         columns=columns,
         samples_per_pixel=1,
         bits_allocated=8,
+        bits_stored=8,
         planar_configuration=0,
     )
     pixel_data = encapsulate([bytes(ENCODERS[syntax](_PICTURE))])

@@ -43,6 +43,7 @@ def decode(path: Path) -> NDArray[np.uint8]:
             columns=dataset.Columns,
             samples_per_pixel=1,
             bits_allocated=dataset.BitsAllocated,
+            bits_stored=dataset.BitsStored,
             planar_configuration=0,
         )
         stored = codecs.decode(dataset.PixelData, layout)

@@ -43,13 +43,13 @@ ELIGIBILITY = Eligibility(
 _ESTIMATE = Estimate(value=0.9, low=0.8, high=1.0, n=20, method="Wilson")
 
 
-def gradient(rows: int = 60, columns: int = 50, bits: int = 12) -> NDArray[np.uint16]:
+def gradient(rows: int = 80, columns: int = 70, bits: int = 12) -> NDArray[np.uint16]:
     """Stored values that rise from the top left and use all of `bits` bits."""
     ramp = np.add.outer(np.arange(rows), 2 * np.arange(columns)).astype(np.float64)
     return np.rint(ramp / ramp.max() * (2**bits - 1)).astype(np.uint16)
 
 
-def chest(brightness: float, rows: int = 60, columns: int = 50) -> NDArray[np.uint8]:
+def chest(brightness: float, rows: int = 80, columns: int = 70) -> NDArray[np.uint8]:
     """An 8-bit picture of a given mean, 0 to 1, with something to see on it."""
     ramp = np.linspace(-40, 40, columns)
     picture = np.clip(brightness * 255 + ramp, 0, 255)
@@ -76,6 +76,7 @@ def dicom(
         "Modality": "CR",
         "BodyPartExamined": "CHEST",
         "ViewPosition": "PA",
+        "PatientAge": "004Y",
         "PhotometricInterpretation": "MONOCHROME2",
         "SamplesPerPixel": 1 if pixels.ndim == 2 else 3,
         "Rows": pixels.shape[0],
@@ -104,6 +105,10 @@ def _set_pixels(dataset: FileDataset, pixels: NDArray[Any]) -> None:
     if syntax in codecs.NATIVE:
         order = ">" if syntax == uid.ExplicitVRBigEndian else "<"
         data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+        if order == ">" and pixels.itemsize == 1:
+            # In words (VR OW) two 8-bit pixels change places: PS3.5 8.1.2.
+            data = np.frombuffer(data + b"\0" * (len(data) % 2), ">u2")
+            data = data.astype("<u2").tobytes()
         dataset.PixelData = data + b"\0" * (len(data) % 2)
     else:
         dataset.PixelData = encapsulate([bytes(ENCODERS[syntax](pixels))])

@@ -17,6 +17,7 @@ from pydicom.pixels.utils import expand_ybr422
 
 from beam_pipeline.errors import Failure, Unreadable
 from beam_pipeline.images import codestream
+from beam_pipeline.images.codestream import Declared
 
 Stored = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -33,6 +34,7 @@ class Layout:
     columns: int
     samples_per_pixel: int
     bits_allocated: int
+    bits_stored: int
     planar_configuration: int
     photometric_interpretation: str = "MONOCHROME2"
 
@@ -107,12 +109,7 @@ def _encapsulated(pixel_data: bytes, layout: Layout) -> Stored:
         raise Unreadable(
             Failure.PIXELDATA_TRUNCATED, "the codestream ends without its end marker"
         )
-    declared = codestream.size(frame)
-    expected = (layout.rows, layout.columns, layout.samples_per_pixel)
-    if declared is not None and declared != expected:
-        raise Unreadable(
-            Failure.DECODE_ERROR, f"the codestream is {declared}, the header {expected}"
-        )
+    _check_declared(codestream.declared(frame), layout)
     said = []
     for decoder in DECODERS[layout.transfer_syntax_uid]:
         try:
@@ -122,6 +119,8 @@ def _encapsulated(pixel_data: bytes, layout: Layout) -> Stored:
             said.append(f"{type(error).__name__}: {error}")
             continue
         if values.shape == layout.shape and values.dtype.itemsize <= 2:
+            if layout.transfer_syntax_uid in _OVERSHOOTING:
+                values = _clipped(values, layout.bits_stored)
             return values.view(f"u{values.dtype.itemsize}")
         said.append(f"the codestream is {values.shape} of {values.dtype}")
     raise Unreadable(
@@ -129,6 +128,27 @@ def _encapsulated(pixel_data: bytes, layout: Layout) -> Stored:
         f"{uid.UID(layout.transfer_syntax_uid).name}, header {layout.shape}: "
         + "; ".join(dict.fromkeys(said)),
     )
+
+
+def _check_declared(declared: Declared | None, layout: Layout) -> None:
+    """Refuse a codestream of another size, before memory is taken for it."""
+    if declared is None:
+        return
+    found = (declared.rows, declared.columns, declared.samples)
+    expected = (layout.rows, layout.columns, layout.samples_per_pixel)
+    if found != expected:
+        raise Unreadable(
+            Failure.DECODE_ERROR, f"the codestream is {found}, the header {expected}"
+        )
+
+
+def _clipped(values: NDArray[np.generic], bits: int) -> NDArray[np.generic]:
+    """Within `bits`: beyond them a white pixel would be taken for a black one."""
+    signed = values.dtype.kind == "i"
+    low = -(2 ** (bits - 1)) if signed else 0
+    high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+    clipped: NDArray[np.generic] = np.clip(values, low, high)
+    return clipped
 
 
 def _frame(pixel_data: bytes, layout: Layout) -> bytes:
@@ -207,6 +227,9 @@ _ENDED: frozenset[str] = frozenset(
         uid.HTJ2K,
     }
 )
+# A lossy wavelet overshoots at edges. Where the codestream has more bits than are
+# stored, as in 16-bit ones of 12-bit images, its decoder has no reason to clip that.
+_OVERSHOOTING: frozenset[str] = frozenset({uid.JPEG2000, uid.HTJ2K})
 # EOI of JPEG (ISO/IEC 10918-1 B.1) and EOC of JPEG 2000 (15444-1 A.4.4).
 _END = b"\xff\xd9"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 # JPEG, ISO/IEC 10918-1 table B.1: every SOFn but DHT (C4), JPG (C8) and DAC (CC); and
 # SOF55 of JPEG-LS, ISO/IEC 14495-1 C.1.1.
@@ -14,8 +15,17 @@ _JPEG, _JPEG_2000 = b"\xff\xd8", b"\xff\x4f\xff\x51"
 _JP2 = b"\x00\x00\x00\x0cjP  "
 
 
-def size(frame: bytes) -> tuple[int, int, int] | None:
-    """(rows, columns, samples) of a JPEG, JPEG-LS or JPEG 2000 codestream.
+@dataclass(frozen=True)
+class Declared:
+    """What a codestream says of its own size."""
+
+    rows: int
+    columns: int
+    samples: int
+
+
+def declared(frame: bytes) -> Declared | None:
+    """What a JPEG, JPEG-LS or JPEG 2000 codestream declares.
 
     None where it is none of these, or its header cannot be read.
     """
@@ -29,14 +39,14 @@ def size(frame: bytes) -> tuple[int, int, int] | None:
         return None
 
 
-def _jpeg_2000(frame: bytes, start: int) -> tuple[int, int, int]:
+def _jpeg_2000(frame: bytes, start: int) -> Declared:
     """SIZ, ISO/IEC 15444-1 A.5.1: the reference grid less its offset."""
     columns, rows, left, top = struct.unpack_from(">4I", frame, start + 8)
     (samples,) = struct.unpack_from(">H", frame, start + 40)
-    return rows - top, columns - left, samples
+    return Declared(rows - top, columns - left, samples)
 
 
-def _jpeg(frame: bytes) -> tuple[int, int, int] | None:
+def _jpeg(frame: bytes) -> Declared | None:
     position = 2
     while position < len(frame):
         if frame[position] != 0xFF:
@@ -49,7 +59,7 @@ def _jpeg(frame: bytes) -> tuple[int, int, int] | None:
             position += 2
         elif marker in _FRAME_HEADERS:
             rows, columns, samples = struct.unpack_from(">HHB", frame, position + 5)
-            return rows, columns, samples
+            return Declared(rows, columns, samples)
         else:
             position += 2 + struct.unpack_from(">H", frame, position + 2)[0]
     return None

@@ -206,8 +206,10 @@ def decode(
             Failure.MISSING_PHOTOMETRIC,
             "without Photometric Interpretation black cannot be told from white",
         )
+    if not dataset.get("PixelData"):
+        raise _without_pixels(dataset, header)
     layout = _layout(dataset, photometric)
-    pixel_data = _pixel_data(dataset, data, layout)
+    pixel_data = _pixel_data(dataset, layout)
     stored = codecs.decode(pixel_data, layout)
     flags = _excess(pixel_data, layout)
     if photometric in ("MONOCHROME1", "MONOCHROME2"):
@@ -219,31 +221,26 @@ def decode(
     return _grey_of_colour(stored, layout, dataset).flagged(*flags)
 
 
-def _pixel_data(dataset: FileDataset, data: bytes, layout: Layout) -> bytes:
-    pixel_data: bytes = dataset.get("PixelData") or b""
-    if pixel_data:
-        swapped = (
-            layout.transfer_syntax_uid == uid.ExplicitVRBigEndian
-            and layout.bits_allocated == 8
-            and dataset["PixelData"].VR == "OW"
-        )
-        # PS3.5 8.1.2: in words, two 8-bit pixels change places in big endian.
-        return _swapped(pixel_data) if swapped else pixel_data
-    if {"FloatPixelData", "DoubleFloatPixelData"} & set(dataset.dir()):
-        raise Unreadable(
-            Failure.UNSUPPORTED_PIXELS, "Float Pixel Data, a map and no radiograph"
-        )
-    # pydicom leaves out an element that the end of the file cuts.
-    if _tag(layout.transfer_syntax_uid) in data[-layout.native_bytes - 4096 :]:
-        raise Unreadable(
-            Failure.PIXELDATA_TRUNCATED, "the file ends within its pixel data"
-        )
-    raise Unreadable(Failure.NO_PIXEL_DATA, "it has no Pixel Data (7FE0,0010)")
+def _pixel_data(dataset: FileDataset, layout: Layout) -> bytes:
+    pixel_data: bytes = dataset.PixelData
+    swapped = (
+        layout.transfer_syntax_uid == uid.ExplicitVRBigEndian
+        and layout.bits_allocated == 8
+        and dataset["PixelData"].VR == "OW"
+    )
+    # PS3.5 8.1.2: in words, two 8-bit pixels change places in big endian.
+    return _swapped(pixel_data) if swapped else pixel_data
 
 
-def _tag(transfer_syntax: str) -> bytes:
-    big = transfer_syntax == uid.ExplicitVRBigEndian
-    return b"\x7f\xe0\x00\x10" if big else b"\xe0\x7f\x10\x00"
+def _without_pixels(dataset: FileDataset, header: Header) -> Unreadable:
+    if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
+        detail = "Float Pixel Data: a map, and no radiograph"
+        return Unreadable(Failure.UNSUPPORTED_PIXELS, detail)
+    # pydicom gives nothing of a data set that ends within encapsulated pixel data.
+    if header.rows is not None and "Rows" not in dataset:
+        detail = "the file ends within its pixel data"
+        return Unreadable(Failure.PIXELDATA_TRUNCATED, detail)
+    return Unreadable(Failure.NO_PIXEL_DATA, "it has no Pixel Data (7FE0,0010)")
 
 
 def _swapped(pixel_data: bytes) -> bytes:
@@ -291,6 +288,12 @@ def _looked_up(stored: Stored, dataset: FileDataset) -> Stored:
         ) from error
 
 
+def _bits_stored(dataset: FileDataset) -> int:
+    """Bits Stored; where it makes no sense, `render` will say so."""
+    stored = attributes.whole(dataset, "BitsStored") or 16
+    return stored if 1 <= stored <= 16 else 16
+
+
 def _layout(dataset: FileDataset, photometric: str) -> Layout:
     numbers = {
         keyword: attributes.whole(dataset, keyword)
@@ -308,6 +311,7 @@ def _layout(dataset: FileDataset, photometric: str) -> Layout:
         columns=numbers["Columns"] or 0,
         samples_per_pixel=attributes.whole(dataset, "SamplesPerPixel") or 1,
         bits_allocated=numbers["BitsAllocated"] or 0,
+        bits_stored=_bits_stored(dataset),
         planar_configuration=attributes.whole(dataset, "PlanarConfiguration") or 0,
         photometric_interpretation=photometric,
     )

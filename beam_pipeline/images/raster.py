@@ -29,6 +29,7 @@ _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 _LOW_RANGE = 4096
 # The border is a twentieth of the width, on the left and on the right.
 _BORDER = 20
+_BRIGHTER = 16
 
 
 def sniff(head: bytes) -> bool:
@@ -115,7 +116,7 @@ def _suspicion(pixels: NDArray[np.uint8]) -> tuple[Flag, ...]:
     middle = pixels[4 * rows : -4 * rows, 4 * columns : -4 * columns]
     sides = (pixels[:, :columns], pixels[:, -columns:])
     border = float(np.mean([side.mean() for side in sides]))
-    inverted = middle.size > 0 and border > float(middle.mean())
+    inverted = middle.size > 0 and border > float(middle.mean()) + _BRIGHTER
     return (Flag.SUSPECT_INVERTED,) if inverted else ()
 
 

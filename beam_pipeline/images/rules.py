@@ -30,7 +30,7 @@ DEFAULT_RULES = Path(__file__).with_name("rules.toml")
 
 _REFERENCE = "manifest."
 _CODE = re.compile(r"[A-Z][A-Z0-9_]*")
-_WITHOUT_TEXT = ("SQ", "OB", "OW", "OF", "OD", "OL", "OV", "UN")
+_WITHOUT_TEXT = frozenset("SQ OB OW OF OD OL OV UN".split())
 
 
 class RulesError(ValueError):
@@ -176,7 +176,7 @@ def _check_attribute(attribute: str, place: str) -> None:
         nearest = difflib.get_close_matches(attribute, known, n=1)
         hint = f"; the nearest is {nearest[0]}" if nearest else ""
         raise RulesError(f"{place}: {attribute!r} is no attribute{hint}")
-    text = dictionary_VR(tag) not in _WITHOUT_TEXT
+    text = not _WITHOUT_TEXT & set(dictionary_VR(tag).split())
     _require(text, place, f"{attribute} holds no text or number")
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 import pytest
@@ -94,49 +93,3 @@ def test_a_row_without_probabilities_is_stamped_and_has_no_score() -> None:
 def test_an_unknown_operating_point_names_those_there_are() -> None:
     with pytest.raises(ValueError, match="default, screening"):
         policy(BINARY, operating_point="screning")
-
-
-def image(score: float | None, uid: str, status: Status = Status.SCORED) -> Outcome:
-    final = replace(
-        Outcome.of(Source(uid)), study_instance_uid="1.2", sop_instance_uid=uid
-    )
-    if score is None:
-        return replace(final, status=status)
-    probable = replace(final, probabilities=(1 - score, score), logits=(0, 0))
-    return decide.decide(probable, policy(BINARY))
-
-
-def test_a_study_takes_the_top_score_in_any_order() -> None:
-    images = [
-        image(0.2, "1"),
-        image(0.8, "2"),
-        image(0.8, "3"),
-        image(None, "4", Status.REJECTED),
-        image(None, "5", Status.ERROR),
-    ]
-    parts = [part for each in images for _, part in decide.study_of(each)]
-    merged = {decide.merge(order) for order in itertools.permutations(parts)}
-    assert len(merged) == 1
-    study = merged.pop()
-    assert (study.images, study.scored, study.rejected, study.errors) == (5, 3, 1, 1)
-    assert (study.score, study.positive) == (0.8, True)
-    assert study.driving_sop_instance_uid == "2"
-
-
-def test_a_study_in_parts_is_the_study_as_a_whole() -> None:
-    parts = [
-        part
-        for score, uid in [(0.2, "1"), (0.4, "2"), (0.3, "3")]
-        for _, part in decide.study_of(image(score, uid))
-    ]
-    assert decide.merge([decide.merge(parts[:2]), parts[2]]) == decide.merge(parts)
-
-
-def test_a_study_without_a_scored_image_has_no_score() -> None:
-    parts = [p for _, p in decide.study_of(image(None, "1", Status.REJECTED))]
-    study = decide.merge(parts)
-    assert (study.score, study.positive, study.driving_sop_instance_uid) == (None,) * 3
-
-
-def test_a_file_without_a_study_is_in_no_study() -> None:
-    assert not list(decide.study_of(outcome(0.5, 0.5)))

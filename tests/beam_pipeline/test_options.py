@@ -5,6 +5,7 @@ import argparse
 import pytest
 
 from beam_pipeline import options
+from beam_pipeline.limits import Limits
 from beam_pipeline.options import UsageError
 
 
@@ -18,7 +19,9 @@ def test_every_flag_has_help_and_a_place_in_the_options() -> None:
     parser = argparse.ArgumentParser(add_help=False)
     options.add_arguments(parser)
     names = {action.dest for action in parser._actions}
-    assert names == set(options.ScoringOptions.__dataclass_fields__) - {"beam"}
+    limits = {f"max_{name}" for name in Limits.__dataclass_fields__}
+    fields = set(options.ScoringOptions.__dataclass_fields__) - {"beam", "limits"}
+    assert names == fields | limits
     assert all(action.help for action in parser._actions)
 
 

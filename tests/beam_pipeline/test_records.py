@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from beam_pipeline import records
+from beam_pipeline import records, tables
 from beam_pipeline.errors import Failure, Flag, Unreadable
-from beam_pipeline.records import INSTANCES, STUDIES, Outcome, Ready, Source, Study
+from beam_pipeline.records import Outcome, Ready, Source, Study
+from beam_pipeline.tables import INSTANCES, STUDIES
 
 FULL = Outcome(
     source_uri="a.dcm",
@@ -29,7 +30,7 @@ def test_the_columns_are_the_fields(kind: type, schema: object) -> None:
 
 
 def test_a_row_survives_the_table() -> None:
-    [row] = records.table([FULL], INSTANCES).to_pylist()
+    [row] = tables.table([FULL], INSTANCES).to_pylist()
     assert row["source_modified"] == FULL.source_modified
     assert row["flags"] == ["VIEW_UNKNOWN"]
     assert row["probabilities"] == [0.75, 0.25]
@@ -40,7 +41,7 @@ def test_a_row_survives_the_table() -> None:
 
 def test_what_does_not_exist_is_null_and_never_0() -> None:
     ended = Outcome.of(Source("a.dcm")).ended(Unreadable(Failure.EMPTY_FILE, "0 bytes"))
-    [row] = records.table([ended], INSTANCES).to_pylist()
+    [row] = tables.table([ended], INSTANCES).to_pylist()
     assert (row["status"], row["reason"]) == ("ERROR", "EMPTY_FILE")
     assert [row[name] for name in ("score", "positive", "threshold", "rows")] == (
         [None] * 4

@@ -123,7 +123,7 @@ def test_real_files_without_a_picture_say_why(name: str, expected: str) -> None:
         ({"Rows": None}, "CORRUPT_HEADER"),
         ({"Columns": 0}, "CORRUPT_HEADER"),
         ({"Rows": 65535, "Columns": 65535}, "TOO_LARGE"),
-        ({"Rows": 61}, "PIXELDATA_TRUNCATED"),
+        ({"Rows": 81}, "PIXELDATA_TRUNCATED"),
         ({"BitsStored": 0}, "UNSUPPORTED_PIXELS"),
         ({"BitsStored": 17}, "UNSUPPORTED_PIXELS"),
         ({"RescaleSlope": 0, "RescaleIntercept": 0}, "BAD_RESCALE"),
@@ -196,7 +196,7 @@ def test_the_header_holds_the_facts() -> None:
     assert found.modality == "CR"
     assert found.patient_age_years == pytest.approx(1.5)
     assert found.patient_sex == "F"
-    assert (found.rows, found.columns, found.bits_stored) == (60, 50, 12)
+    assert (found.rows, found.columns, found.bits_stored) == (80, 70, 12)
     assert found.transfer_syntax_uid == uid.ExplicitVRLittleEndian
 
 
