@@ -14,7 +14,8 @@ INSTALLED := setup.py pyproject.toml constraints.txt
 
 demo: .venv/demo.stamp
 	$(BIN)/python demo/assemble.py demo/export
-	$(BIN)/python -m beam_pipeline score --input demo/export --output demo/results
+	$(BIN)/python -m beam_pipeline score --input demo/export --output demo/results \
+	  --eligibility demo/rules.toml
 	$(BIN)/python demo/show.py demo/results
 
 test: .venv/test.stamp

@@ -12,7 +12,7 @@ TEST = [*TRAIN, "pytest", "pytest-timeout", "pydicom-data"]
 
 setup(
     name="radiograph-scorer",
-    version="0.1.0",
+    version="0.2.0",
     description="Batch scoring of radiographs on Apache Beam, and its trainer",
     long_description=Path("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
@@ -21,7 +21,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["beam_pipeline*", "trainer*"]),
     package_data={
-        "beam_pipeline": ["py.typed", "default_model/**/*"],
+        "beam_pipeline": ["py.typed", "default_model/**/*", "images/*.toml"],
         "trainer": ["py.typed", "cards/*.toml"],
     },
     install_requires=[

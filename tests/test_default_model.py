@@ -12,6 +12,7 @@ from beam_pipeline.__main__ import main
 from beam_pipeline.options import DEFAULT_MODEL
 from demo import assemble
 
+ROOT = Path(__file__).parent.parent
 NON_IMAGE = ("REJECTED", "NON_IMAGE")
 SOP_CLASS = ("REJECTED", "UNSUPPORTED_SOP_CLASS")
 SCORED = ("SCORED", None)
@@ -42,8 +43,12 @@ EXPECTED = {
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     root = tmp_path_factory.mktemp("demo")
     assemble.main(root / "export")
+    return scored(root, f"--eligibility={ROOT / 'demo' / 'rules.toml'}")
+
+
+def scored(root: Path, *flags: str) -> dict[str, dict]:
     command = ["score", f"--input={root / 'export'}", f"--output={root / 'out'}"]
-    assert main(command) == 0
+    assert main([*command, *flags]) == 0
     table = pq.read_table(root / "out" / "instances").to_pylist()
     assert len(table) == len(EXPECTED)
     return {Path(row["source_uri"]).name: row for row in table}
@@ -52,6 +57,14 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
 def test_every_file_of_the_demo_ends_as_it_should(rows: dict[str, dict]) -> None:
     found = {name: (row["status"], row["reason"]) for name, row in rows.items()}
     assert found == EXPECTED
+
+
+def test_an_adult_is_not_scored(tmp_path: Path) -> None:
+    assemble.main(tmp_path / "export")
+    rows = scored(tmp_path)
+    for name in assemble.CHESTS:
+        row = rows[f"{name}.dcm"]
+        assert (row["reason"], row["score"]) == ("AGE_OUT_OF_SCOPE", None)
 
 
 def test_the_encoding_does_not_change_the_score(rows: dict[str, dict]) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from beam_pipeline import options, records
-from beam_pipeline.errors import Failure, Flag, Rejection
+from beam_pipeline import options, tables
+from beam_pipeline.errors import Failure, Flag, Rejection, StudyReason
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -56,13 +56,18 @@ def test_every_link_leads_somewhere() -> None:
 
 def test_the_columns_are_those_of_the_schemas() -> None:
     instances, studies = OUTPUT.split("## `studies`")
-    assert rows(instances) == records.INSTANCES.names
-    assert rows(studies) == records.STUDIES.names
+    assert rows(instances) == tables.INSTANCES.names
+    assert rows(studies) == tables.STUDIES.names
 
 
 @pytest.mark.parametrize(
     ("kind", "heading"),
-    [(Rejection, "## REJECTED"), (Failure, "## ERROR"), (Flag, "## Flags")],
+    [
+        (Rejection, "## REJECTED"),
+        (Failure, "## ERROR"),
+        (Flag, "## Flags"),
+        (StudyReason, "## Studies"),
+    ],
 )
 def test_every_reason_is_explained(kind: type, heading: str) -> None:
     section = REASONS.split(heading)[1].split("\n## ")[0]
