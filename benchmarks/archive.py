@@ -54,8 +54,9 @@ def build(source: Path, archive: Path, studies: int) -> None:
         sys.exit(f"{source} holds no .jpeg radiographs")
     # Each encoding walks through all radiographs; each pair is encoded once.
     count = min(studies, len(radiographs) * len(ENCODINGS))
+    kinds = len(ENCODINGS)
     tasks = [
-        (radiographs[i // len(ENCODINGS) % len(radiographs)], ENCODINGS[i % 6], i)
+        (radiographs[i // kinds % len(radiographs)], ENCODINGS[i % kinds], i)
         for i in range(count)
     ]
     with Pool() as pool:

@@ -30,7 +30,7 @@ DEFAULT_RULES = Path(__file__).with_name("rules.toml")
 
 _REFERENCE = "manifest."
 _CODE = re.compile(r"[A-Z][A-Z0-9_]*")
-_WITHOUT_TEXT = frozenset("SQ OB OW OF OD OL OV UN".split())
+_WITHOUT_TEXT = frozenset({"SQ", "OB", "OW", "OF", "OD", "OL", "OV", "UN"})
 
 
 class RulesError(ValueError):
