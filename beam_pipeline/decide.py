@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import reduce
 
+from beam_pipeline.errors import Flag
 from beam_pipeline.manifest import Manifest
 from beam_pipeline.records import Outcome, Status, Study
 
@@ -87,10 +88,20 @@ def decide(outcome: Outcome, policy: Policy) -> Outcome:
         status=Status.SCORED,
         operating_point=policy.operating_point,
         scored_at=datetime.now(UTC),
+        flags=(*stamped.flags, *_unlike_training(stamped, manifest)),
     )
     if manifest.task == "multilabel":
         return _decide_each(scored, stamped.probabilities, policy)
     return _decide_one(scored, stamped.probabilities, policy)
+
+
+def _unlike_training(outcome: Outcome, manifest: Manifest) -> tuple[Flag, ...]:
+    if manifest.outlier is None:
+        return ()
+    score = outcome.outlier_score
+    # One that was not a number is like nothing that was seen.
+    like = score is not None and score <= manifest.outlier.limit
+    return () if like else (Flag.UNLIKE_TRAINING,)
 
 
 def _decide_one(

@@ -62,6 +62,7 @@ class Flag(StrEnum):
     BAD_MODALITY_LUT = "BAD_MODALITY_LUT"
     VOI_PERCENTILE = "VOI_PERCENTILE"
     PNG_LOW_RANGE = "PNG_LOW_RANGE"
+    UNLIKE_TRAINING = "UNLIKE_TRAINING"
 
 
 class NotScored(Exception):

@@ -70,6 +70,7 @@ class Outcome:
     score: float | None = None
     probabilities: tuple[float, ...] | None = None
     logits: tuple[float, ...] | None = None
+    outlier_score: float | None = None
     label: str | None = None
     labels: tuple[str, ...] | None = None
     threshold: float | None = None
@@ -173,6 +174,7 @@ INSTANCES = pa.schema(
         ("score", pa.float64()),
         ("probabilities", _FLOATS),
         ("logits", _FLOATS),
+        ("outlier_score", pa.float64()),
         ("label", pa.string()),
         ("labels", _TEXTS),
         ("threshold", pa.float64()),

@@ -181,7 +181,11 @@ class Brightness(tf.Module):
     def serve(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         mean = tf.reduce_mean(tf.cast(image, tf.float32), axis=[1, 2, 3]) / 255
         logits = tf.stack([tf.zeros_like(mean), 8 * (mean - 0.5)], axis=1)
-        return {"probabilities": tf.nn.softmax(logits), "logits": logits}
+        return {
+            "probabilities": tf.nn.softmax(logits),
+            "logits": logits,
+            "embedding": mean[:, tf.newaxis],
+        }
 
 
 def brightness_score(mean: float) -> float:
