@@ -7,7 +7,7 @@ import pytest
 
 from beam_pipeline import decide
 from beam_pipeline.decide import Policy
-from beam_pipeline.errors import Rejected, Rejection
+from beam_pipeline.errors import Flag, Rejected, Rejection
 from beam_pipeline.manifest import OperatingPoint
 from beam_pipeline.records import Outcome, Source, Status
 from tests import radiographs
@@ -89,6 +89,35 @@ def test_a_row_without_probabilities_is_stamped_and_has_no_score() -> None:
         "sha256:0",
         "run",
     )
+
+
+@pytest.mark.parametrize(
+    ("outlier_score", "flagged"),
+    [(0.1, False), (0.4, False), (0.5, True), (None, True)],
+)
+def test_an_image_beyond_the_quantile_is_flagged_and_scored(
+    outlier_score: float | None, flagged: bool
+) -> None:
+    image = replace(
+        outcome(0.7, 0.3), outlier_score=outlier_score, flags=(Flag.VIEW_UNKNOWN,)
+    )
+    row = decide.decide(
+        image, policy(radiographs.manifest(outlier=radiographs.OUTLIER))
+    )
+    expected = (Flag.VIEW_UNKNOWN, *((Flag.UNLIKE_TRAINING,) if flagged else ()))
+    assert row.flags == expected
+    assert (row.status, row.score) == (Status.SCORED, 0.3)
+
+
+def test_a_model_without_an_outlier_score_flags_nothing() -> None:
+    image = replace(outcome(0.7, 0.3), outlier_score=99.0)
+    assert decide.decide(image, policy(BINARY)).flags == ()
+
+
+def test_what_was_not_scored_is_not_flagged_as_unlike() -> None:
+    final = Outcome.of(Source("a.dcm")).ended(Rejected(Rejection.BODY_PART, "HAND"))
+    model = radiographs.manifest(outlier=radiographs.OUTLIER)
+    assert decide.decide(final, policy(model)).flags == ()
 
 
 def test_an_unknown_operating_point_names_those_there_are() -> None:
