@@ -113,8 +113,6 @@ def _anonymous(outcome: Outcome, policy: Policy) -> Outcome:
 
 
 def _outlier_flags(outcome: Outcome, rules: Rules) -> tuple[str, ...]:
-    if outcome.outlier_score is None:
-        return ()
     verdicts = eligibility.check_outlier_score(outcome.outlier_score, rules)
     return eligibility.require(verdicts)
 

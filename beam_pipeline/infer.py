@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -105,8 +106,9 @@ class Score:
             except Exception as error:
                 yield from self._bisected(chunk, infer, error)
             else:
-                found = (inference.probabilities, inference.logits)
-                yield from map(_scored, chunk, *found)
+                yield from (
+                    _scored(each, inference, index) for index, each in enumerate(chunk)
+                )
             position += len(chunk)
 
     def _padded(self, ready: Sequence[Ready]) -> NDArray[np.uint8]:
@@ -144,17 +146,24 @@ def _weight(element: Ready | Outcome) -> int:
     return _READY_WEIGHT if isinstance(element, Ready) else _FINAL_WEIGHT
 
 
-def _scored(
-    ready: Ready, probabilities: NDArray[np.float32], logits: NDArray[np.float32]
-) -> Outcome:
+def _scored(ready: Ready, inference: Inference, index: int) -> Outcome:
+    probabilities = inference.probabilities[index]
     if not np.isfinite(probabilities).all():
         detail = "the model gave a probability that is not a number"
         return ready.outcome.ended(Unreadable(Failure.NAN_SCORE, detail))
     return replace(
         ready.outcome,
         probabilities=tuple(probabilities.tolist()),
-        logits=tuple(logits.tolist()),
+        logits=tuple(inference.logits[index].tolist()),
+        outlier_score=_outlier_score(inference, index),
     )
+
+
+def _outlier_score(inference: Inference, index: int) -> float | None:
+    if inference.outlier_score is None:
+        return None
+    score = float(inference.outlier_score[index])
+    return score if math.isfinite(score) else None
 
 
 def _failed(ready: Ready, error: Exception) -> Outcome:

@@ -151,6 +151,37 @@ class Calibration:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Outlier:
+    """How `outlier_score` was made, and from where on it means something.
+
+    Attributes:
+        method: how the score follows from the features.
+        features: what it is computed from.
+        quantiles: the score below which that share of the images it was chosen on lies,
+            by share: `{"0.99": …}`.
+        flag_above: which of the quantiles flags an image as unlike the training data.
+        chosen_on: the patients the quantiles were taken from.
+    """
+
+    method: str
+    features: str
+    quantiles: Mapping[str, float]
+    flag_above: str
+    chosen_on: str
+
+    def __post_init__(self) -> None:
+        finite = all(math.isfinite(value) for value in self.quantiles.values())
+        _require(finite, "outlier.quantiles", self.quantiles, "numbers")
+        known = self.flag_above in self.quantiles
+        _require(known, "outlier.flag_above", self.flag_above, "one of the quantiles")
+
+    @property
+    def limit(self) -> float:
+        """The score beyond which an image is flagged."""
+        return self.quantiles[self.flag_above]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Part:
     """One part of the training data's split."""
 
@@ -197,6 +228,7 @@ class Manifest:
     licence: str
     packages: Mapping[str, str]
     files: Mapping[str, str]
+    outlier: Outlier | None = None
     schema_version: Literal[1] = 1
 
     def __post_init__(self) -> None:

@@ -19,7 +19,6 @@ from beam_pipeline import manifest as manifests
 from beam_pipeline.manifest import Manifest, ManifestError
 
 _SIGNATURE = "serving_default"
-_REQUIRED_OUTPUTS = ("probabilities", "logits")
 _NOTICE = re.compile(
     r"I0000 |WARNING: All log messages before absl|To enable the following instructions"
     r"|E0000 .*failed call to cuInit: .*UNKNOWN ERROR \(303\)|$"
@@ -33,10 +32,13 @@ class Inference:
     Attributes:
         probabilities: float32, (images, classes), calibrated.
         logits: float32, (images, classes), before calibration.
+        outlier_score: float32, (images,), the higher the less like the training data;
+            None where the model has none.
     """
 
     probabilities: NDArray[np.float32]
     logits: NDArray[np.float32]
+    outlier_score: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class SavedModel:
     signature: Any
 
     def infer(self, images: NDArray[np.uint8]) -> Inference:
-        """Probabilities and logits of uint8 images, (images, height, width, 1).
+        """What the model says of uint8 images, (images, height, width, 1).
 
         Raises:
             OutOfMemory: the device cannot hold the batch; a smaller one may fit.
@@ -65,7 +67,16 @@ class SavedModel:
             outputs = self.signature(image=tf.constant(images))
         except tf.errors.ResourceExhaustedError as error:
             raise OutOfMemory(f"a batch of {len(images)} images") from error
-        return Inference(*(outputs[name].numpy() for name in _REQUIRED_OUTPUTS))
+        return Inference(
+            probabilities=outputs["probabilities"].numpy(),
+            logits=outputs["logits"].numpy(),
+            # Another output of that name is not the one that the contract describes.
+            outlier_score=(
+                None
+                if self.manifest.outlier is None
+                else outputs["outlier_score"].numpy()
+            ),
+        )
 
 
 class OutOfMemory(RuntimeError):
@@ -150,11 +161,33 @@ def _check(signature: Any, manifest: Manifest, model_dir: Path) -> None:
         raise ManifestError(
             f"{model_dir} takes {inputs}; its manifest promises {expected}"
         )
-    for name in _REQUIRED_OUTPUTS:
+    for name, promised in _promised_outputs(manifest).items():
         spec = signature.structured_outputs.get(name)
-        found = None if spec is None else (spec.dtype.name, tuple(spec.shape))
-        promised = ("float32", (None, len(manifest.classes)))
-        if found != promised:
+        if spec is None or spec.dtype.name != "float32" or not _fits(spec, promised):
+            found = None if spec is None else (spec.dtype.name, tuple(spec.shape))
             raise ManifestError(
-                f"{model_dir} gives {name} as {found}; its manifest promises {promised}"
+                f"{model_dir} gives {name} as {found}; its manifest promises "
+                f"{('float32', (None, *promised))}"
             )
+
+
+def _promised_outputs(manifest: Manifest) -> dict[str, tuple[int | str, ...]]:
+    """The shape of every output without its first dimension, the batch."""
+    classes = len(manifest.classes)
+    promised: dict[str, tuple[int | str, ...]] = {
+        "probabilities": (classes,),
+        "logits": (classes,),
+        "embedding": ("n",),
+    }
+    return promised if manifest.outlier is None else {**promised, "outlier_score": ()}
+
+
+def _fits(spec: Any, promised: tuple[int | str, ...]) -> bool:
+    """Whether a shape is the promised one, in which `n` stands for any known size."""
+    if spec.shape.rank != 1 + len(promised):
+        return False
+    batch, *sizes = spec.shape
+    return batch is None and all(
+        size is not None and wanted in (size, "n")
+        for size, wanted in zip(sizes, promised, strict=True)
+    )

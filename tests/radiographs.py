@@ -23,6 +23,7 @@ from beam_pipeline.manifest import (
     Estimate,
     Manifest,
     OperatingPoint,
+    Outlier,
     Part,
     Preparation,
     TrainingData,
@@ -39,6 +40,13 @@ ELIGIBILITY = Eligibility(
     body_parts=("CHEST", "THORAX"),
     views=("AP", "PA"),
     patient_age_years=(1, 5),
+)
+OUTLIER = Outlier(
+    method="distance from the middle grey",
+    features="mean brightness",
+    quantiles={"0.5": 0.1, "0.99": 0.4},
+    flag_above="0.99",
+    chosen_on="validation",
 )
 _ESTIMATE = Estimate(value=0.9, low=0.8, high=1.0, n=20, method="Wilson")
 
@@ -186,7 +194,23 @@ class Brightness(tf.Module):
     def serve(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         mean = tf.reduce_mean(tf.cast(image, tf.float32), axis=[1, 2, 3]) / 255
         logits = tf.stack([tf.zeros_like(mean), 8 * (mean - 0.5)], axis=1)
-        return {"probabilities": tf.nn.softmax(logits), "logits": logits}
+        return {
+            "probabilities": tf.nn.softmax(logits),
+            "logits": logits,
+            "embedding": mean[:, tf.newaxis],
+        }
+
+
+class OutlierBrightness(Brightness):
+    """The same, with the distance of the mean from 0.5 as its outlier score."""
+
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, SIZE, SIZE, 1), tf.uint8, name="image")]
+    )
+    def serve(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        mean = tf.reduce_mean(tf.cast(image, tf.float32), axis=[1, 2, 3]) / 255
+        score = {"outlier_score": tf.abs(mean - 0.5)}
+        return {**super().serve(image), **score}
 
 
 def brightness_score(mean: float) -> float:

@@ -20,20 +20,30 @@ class Backbone:
         build: its constructor in `keras.applications`.
         scale: 0–255 is multiplied by this,
         offset: and this is added.
+        middle: the layer that sees what lies where, and no longer each pixel; the
+            outlier score is made of its output.
     """
 
     build: Callable[..., keras.Model]
     scale: float
     offset: float
+    middle: str
 
 
 BACKBONES: dict[str, Backbone] = {
-    "mobilenet": Backbone(keras.applications.MobileNet, 1 / 127.5, -1.0),
+    "mobilenet": Backbone(
+        keras.applications.MobileNet, 1 / 127.5, -1.0, middle="conv_pw_11_relu"
+    ),
 }
+# Places of a layout along each side, or a few more.
+_PLACES = 7
 
 
 def build(recipe: Recipe, classes: int, weights: Path | None) -> keras.Model:
-    """The network: (batch, height, width, 1), 0–255 → logits, embedding.
+    """The network: (batch, height, width, 1), 0–255 → logits, embedding, layout.
+
+    The layout, (batch, about 7, about 7, channels), is what the middle of the backbone
+    sees at each place of the image.
 
     A backbone with weights runs in inference mode always: fine-tuning moves its weights
     and leaves the statistics of BatchNormalization as a large data set made them.
@@ -54,11 +64,17 @@ def build(recipe: Recipe, classes: int, weights: Path | None) -> keras.Model:
         input_shape=(*size, 3),
         **_width(recipe),
     )
-    features = (network if weights is None else _InferenceMode(network))(colour)
+    tapped = keras.Model(
+        network.input, [network.output, network.get_layer(backbone.middle).output]
+    )
+    run = tapped if weights is None else _InferenceMode(tapped)
+    features, middle = run(colour)
+    pool = max(1, middle.shape[1] // _PLACES)
+    layout = keras.layers.AveragePooling2D(pool, name="layout")(middle)
     embedding = keras.layers.GlobalAveragePooling2D(name="embedding")(features)
     kept = keras.layers.Dropout(recipe.dropout)(embedding)
     logits = keras.layers.Dense(classes, name="logits")(kept)
-    return keras.Model(image, [logits, embedding], name=recipe.backbone)
+    return keras.Model(image, [logits, embedding, layout], name=recipe.backbone)
 
 
 def backbone_of(network: keras.Model) -> keras.Model:

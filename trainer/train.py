@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -17,6 +17,7 @@ from beam_pipeline.manifest import (
     Calibration,
     Manifest,
     OperatingPoint,
+    Outlier,
     Preparation,
     TrainingData,
 )
@@ -29,6 +30,7 @@ from trainer import (
     export,
     fit,
     operating_points,
+    outlier,
 )
 from trainer import (
     card as cards,
@@ -36,6 +38,7 @@ from trainer import (
 from trainer.card import Card
 from trainer.dataset import Examples
 from trainer.evaluate import Scored
+from trainer.outlier import OutlierScore
 from trainer.recipes import Recipe
 
 _COMPARED = 64
@@ -106,9 +109,13 @@ def train(run: Run) -> Manifest:
     network = architectures.build(run.recipe, len(data.examples.classes), run.weights)
     fit.fit(network, _batches(run, data), run.recipe, run.logs)
     logits = _logits(network, data.pixels, run.recipe.batch_size)
-    manifest = _manifest(run, data, logits, preparation)
+    outlier_score = _outlier_score(run, data, network)
+    manifest = replace(
+        _manifest(run, data, logits, preparation),
+        outlier=_describe_outlier(run, data, network, outlier_score),
+    )
     held_out = data.pixels[data.parts == "held_out"]
-    export.export(network, manifest, run.output, held_out[:_COMPARED])
+    export.export(network, outlier_score, manifest, run.output, held_out[:_COMPARED])
     return manifest
 
 
@@ -124,13 +131,22 @@ def _batches(run: Run, data: _Data) -> fit.Batches:
     labels = data.examples.labels
     training, validation = (data.parts == part for part in ("training", "validation"))
     size = run.recipe.batch_size
-    plain = dataset.batches(
-        data.pixels[training], labels[training], size, shuffle_seed=run.seed
-    )
     return fit.Batches(
-        training=augment.augmented(plain, run.recipe.augmentation, run.seed),
+        training=augment.augmented(
+            _plain(run, data), run.recipe.augmentation, run.seed
+        ),
         validation=dataset.batches(data.pixels[validation], labels[validation], size),
         class_weights=fit.balanced_weights(labels[training]),
+    )
+
+
+def _plain(run: Run, data: _Data) -> tf.data.Dataset:
+    training = data.parts == "training"
+    return dataset.batches(
+        data.pixels[training],
+        data.examples.labels[training],
+        run.recipe.batch_size,
+        shuffle_seed=run.seed,
     )
 
 
@@ -138,8 +154,23 @@ def _logits(
     network: keras.Model, pixels: NDArray[np.uint8], batch_size: int
 ) -> NDArray[np.float32]:
     unlabelled = np.zeros(len(pixels), np.int64)
-    logits, _ = network.predict(dataset.batches(pixels, unlabelled, batch_size))
+    classifier = keras.Model(network.input, network.outputs[0])
+    logits = classifier.predict(dataset.batches(pixels, unlabelled, batch_size))
     return np.asarray(logits)
+
+
+def _outlier_score(run: Run, data: _Data, network: keras.Model) -> OutlierScore:
+    plain = _plain(run, data)
+    varied = augment.augmented(plain, run.recipe.augmentation, run.seed)
+    return outlier.fit(network, plain, varied)
+
+
+def _describe_outlier(
+    run: Run, data: _Data, network: keras.Model, score: OutlierScore
+) -> Outlier:
+    layouts = outlier.layouts(network, _batches(run, data).validation)
+    scores = np.concatenate([score(layout) for layout in layouts])
+    return outlier.describe(score, scores)
 
 
 def _manifest(

@@ -140,10 +140,11 @@ def check(header: Header, rules: Rules) -> tuple[Verdict, ...]:
     )
 
 
-def check_outlier_score(score: float, rules: Rules) -> tuple[Verdict, ...]:
-    """The verdict of every rule about the outlier score."""
+def check_outlier_score(score: float | None, rules: Rules) -> tuple[Verdict, ...]:
+    """The verdict of every rule about the outlier score; None was not a number."""
+    values = () if score is None else (score,)
     return tuple(
-        _judged(rule, (score,), f"{score:g}")
+        _judged(rule, values, f"{OUTLIER_SCORE} {score}")
         for rule in rules.rules
         if rule.test.attribute == OUTLIER_SCORE
     )

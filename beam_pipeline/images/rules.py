@@ -86,7 +86,8 @@ def _changed(rule: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
 
 def _references(manifest: Manifest) -> dict[str, Any]:
     said = dataclasses.asdict(manifest.eligibility)
-    said["outlier_range"] = None
+    outlier = manifest.outlier
+    said["outlier_range"] = None if outlier is None else (0, outlier.limit)
     return {
         _REFERENCE + name: list(value) if value is not None else None
         for name, value in said.items()
@@ -145,9 +146,9 @@ def _rule(entry: dict[str, Any], place: str) -> Rule:
     )
     late = OUTLIER_SCORE in (rule.test.attribute, rule.when and rule.when.attribute)
     _require(
-        not late or (rule.when is None and rule.absent is None),
+        not late or rule.when is None,
         place,
-        f"a rule about {OUTLIER_SCORE} has neither when nor absent",
+        f"a rule about {OUTLIER_SCORE} has no when",
     )
     return rule
 

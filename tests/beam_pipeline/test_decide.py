@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from beam_pipeline import decide
 from beam_pipeline.decide import Policy
-from beam_pipeline.errors import Rejected, Rejection
+from beam_pipeline.errors import Flag, Rejected, Rejection
+from beam_pipeline.images import rules
 from beam_pipeline.manifest import OperatingPoint
 from beam_pipeline.records import Outcome, Source, Status
 from tests import radiographs
@@ -88,6 +90,48 @@ def test_a_row_without_probabilities_is_stamped_and_has_no_score() -> None:
         "sha256:0",
         "run",
     )
+
+
+@pytest.mark.parametrize(
+    ("outlier_score", "flagged"),
+    [(0.1, False), (0.4, False), (0.5, True), (None, True)],
+)
+def test_an_image_beyond_the_quantile_is_flagged_and_scored(
+    outlier_score: float | None, flagged: bool
+) -> None:
+    image = replace(
+        outcome(0.7, 0.3), outlier_score=outlier_score, flags=(Flag.VIEW_UNKNOWN,)
+    )
+    model = radiographs.manifest(outlier=radiographs.OUTLIER)
+    row = decide.decide(image, policy(model, rules=rules.compiled(model)))
+    expected = (Flag.VIEW_UNKNOWN, *((Flag.UNLIKE_TRAINING,) if flagged else ()))
+    assert row.flags == expected
+    assert (row.status, row.score) == (Status.SCORED, 0.3)
+
+
+def test_a_model_without_an_outlier_score_flags_nothing() -> None:
+    image = replace(outcome(0.7, 0.3), outlier_score=99.0)
+    assert decide.decide(image, policy(BINARY)).flags == ()
+
+
+def test_what_was_not_scored_is_not_flagged_as_unlike() -> None:
+    final = Outcome.of(Source("a.dcm")).ended(Rejected(Rejection.BODY_PART, "HAND"))
+    model = radiographs.manifest(outlier=radiographs.OUTLIER)
+    found = decide.decide(final, policy(model, rules=rules.compiled(model)))
+    assert found.flags == ()
+
+
+def test_a_site_may_reject_what_is_unlike_the_training_images(tmp_path: Path) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_text(
+        "extends='default'\n[[rule]]\nname='like_training'\nreject='UNLIKE_TRAINING'"
+    )
+    model = radiographs.manifest(outlier=radiographs.OUTLIER)
+    image = replace(outcome(0.7, 0.3), outlier_score=99.0)
+    row = decide.decide(image, policy(model, rules=rules.compiled(model, path)))
+    assert (row.status, row.reason) == ("REJECTED", "UNLIKE_TRAINING")
+    assert (row.score, row.probabilities, row.logits) == (None, None, None)
+    assert row.outlier_score == 99.0
 
 
 def test_an_unknown_operating_point_names_those_there_are() -> None:

@@ -87,6 +87,25 @@ def test_a_score_that_is_no_number_is_an_error() -> None:
     assert [o.reason for o in outcomes] == [None, "NAN_SCORE", None]
 
 
+@pytest.mark.parametrize("strange", [np.nan, np.inf])
+def test_an_outlier_score_that_is_no_number_costs_no_score(strange: float) -> None:
+    def infer(images: NDArray[np.uint8]) -> Inference:
+        found = np.ones((len(images), 2), np.float32)
+        outlier = np.arange(len(images), dtype=np.float32)
+        outlier[1] = strange
+        return Inference(found, found, outlier)
+
+    outcomes = list(Score(4)(ready(1, 2, 3), infer))
+    assert [o.outlier_score for o in outcomes] == [0, None, 2]
+    assert [o.reason for o in outcomes] == [None] * 3
+    assert all(o.probabilities == (1, 1) for o in outcomes)
+
+
+def test_a_model_without_an_outlier_score_leaves_the_column_empty() -> None:
+    outcomes = list(Score(4)(ready(1, 2), Model()))
+    assert [o.outlier_score for o in outcomes] == [None, None]
+
+
 def test_final_outcomes_pass_through_in_their_places(model_dir: Path) -> None:
     handler = pickle.loads(pickle.dumps(SavedModelHandler(str(model_dir), 4)))
     model = handler.load_model()

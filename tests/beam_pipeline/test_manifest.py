@@ -40,6 +40,32 @@ def test_what_is_saved_is_loaded(folder: Path) -> None:
     assert manifests.load(folder) == radiographs.manifest(files=files)
 
 
+def test_an_outlier_score_is_described_or_there_is_none(folder: Path) -> None:
+    assert manifests.load(folder).outlier is None
+    manifests.save(radiographs.manifest(outlier=radiographs.OUTLIER), folder)
+    found = manifests.load(folder).outlier
+    assert found == radiographs.OUTLIER
+    assert found.limit == 0.4
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        ("outlier.flag_above", "0.95", "one of the quantiles"),
+        ("outlier.quantiles", {"0.99": "high"}, r"outlier\.quantiles\.0\.99"),
+        ("outlier.quantiles", {"0.99": float("nan")}, "outlier.quantiles"),
+        ("outlier.method", None, "method"),
+    ],
+)
+def test_an_outlier_score_that_is_wrong_says_where(
+    folder: Path, keys: str, value: Any, message: str
+) -> None:
+    manifests.save(radiographs.manifest(outlier=radiographs.OUTLIER), folder)
+    edit(folder, keys, value)
+    with pytest.raises(ManifestError, match=message):
+        manifests.load(folder)
+
+
 def test_a_folder_without_a_manifest_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="is not a model"):
         manifests.load(tmp_path)

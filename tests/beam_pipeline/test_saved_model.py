@@ -31,6 +31,28 @@ def test_a_changed_weight_is_refused(tmp_path: Path) -> None:
         saved_model.load(folder)
 
 
+def test_an_outlier_score_is_there_where_the_manifest_promises_one(
+    tmp_path: Path, model_dir: Path
+) -> None:
+    module = radiographs.OutlierBrightness()
+    folder = radiographs.save_model(
+        tmp_path / "model", module, outlier=radiographs.OUTLIER
+    )
+    images = np.stack([np.full((SIZE, SIZE, 1), v, np.uint8) for v in (0, 102, 255)])
+    found = saved_model.load(folder).infer(images)
+    np.testing.assert_allclose(found.outlier_score, [0.5, 0.1, 0.5], atol=1e-6)
+    assert found.outlier_score.dtype == np.float32
+    assert saved_model.load(model_dir).infer(images).outlier_score is None
+
+
+def test_an_outlier_score_that_no_manifest_describes_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    folder = radiographs.save_model(tmp_path / "model", radiographs.OutlierBrightness())
+    images = np.zeros((1, SIZE, SIZE, 1), np.uint8)
+    assert saved_model.load(folder).infer(images).outlier_score is None
+
+
 class WithoutLogits(radiographs.Brightness):
     @tf.function(
         input_signature=[tf.TensorSpec((None, SIZE, SIZE, 1), tf.uint8, name="image")]
@@ -38,6 +60,24 @@ class WithoutLogits(radiographs.Brightness):
     def serve(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         mean = tf.reduce_mean(tf.cast(image, tf.float32), axis=[1, 2, 3])
         return {"probabilities": tf.stack([mean, mean], axis=1)}
+
+
+class WithoutEmbedding(radiographs.Brightness):
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, SIZE, SIZE, 1), tf.uint8, name="image")]
+    )
+    def serve(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = super().serve(image)
+        return {name: outputs[name] for name in ("probabilities", "logits")}
+
+
+class FlatEmbedding(radiographs.Brightness):
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, SIZE, SIZE, 1), tf.uint8, name="image")]
+    )
+    def serve(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = super().serve(image)
+        return {**outputs, "embedding": outputs["embedding"][:, 0]}
 
 
 class Floating(tf.Module):
@@ -52,13 +92,26 @@ class Floating(tf.Module):
 
 @pytest.mark.parametrize(
     ("module", "message"),
-    [(WithoutLogits, "gives logits as None"), (Floating, "takes {'x'")],
+    [
+        (WithoutLogits, "gives logits as None"),
+        (WithoutEmbedding, "gives embedding as None"),
+        (FlatEmbedding, r"gives embedding as \('float32', \(None,\)\)"),
+        (Floating, "takes {'x'"),
+    ],
 )
 def test_another_signature_than_the_contracts_is_refused(
     tmp_path: Path, module: type[tf.Module], message: str
 ) -> None:
     folder = radiographs.save_model(tmp_path / "model", module())
     with pytest.raises(ManifestError, match=message):
+        saved_model.load(folder)
+
+
+def test_a_model_without_the_outlier_score_of_its_manifest_is_refused(
+    tmp_path: Path,
+) -> None:
+    folder = radiographs.save_model(tmp_path / "model", outlier=radiographs.OUTLIER)
+    with pytest.raises(ManifestError, match="gives outlier_score as None"):
         saved_model.load(folder)
 
 

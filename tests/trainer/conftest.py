@@ -32,7 +32,7 @@ def tiny() -> Iterator[Recipe]:
         head_learning_rate=0.01,
         fine_tune_learning_rate=0.01,
     )
-    backbone = Backbone(films.tiny_backbone, 1 / 127.5, -1.0)
+    backbone = Backbone(films.tiny_backbone, 1 / 127.5, -1.0, "norm1")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(architectures.BACKBONES, "tiny", backbone)
         patch.setitem(recipes.RECIPES, "tiny", recipe)

@@ -119,8 +119,8 @@ def test_a_file_may_change_add_and_leave_out(tmp_path: Path) -> None:
         ),
         (
             "[[rule]]\nname='x'\nattribute='outlier_score'\nrange=[0,1]\nflag='A'\n"
-            "absent={flag='B'}",
-            "neither when nor absent",
+            "when={attribute='rows',absent=true}",
+            "has no when",
         ),
     ],
 )
