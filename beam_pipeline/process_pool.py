@@ -80,7 +80,8 @@ class Worker:
             Died: the process ended; the messages until then were given. The next item
                 finds a new process.
         """
-        if self._items >= _ITEMS_A_PROCESS:
+        # One that ended while it was idle says nothing about the next item.
+        if self._items >= _ITEMS_A_PROCESS or self._process.poll() is not None:
             self.close()
         if not self._close.alive:
             self._start()
@@ -92,6 +93,10 @@ class Worker:
                 yield message
         except (EOFError, OSError) as error:
             raise Died(self._ended()) from error
+        except BaseException:
+            # Who stops listening would leave the rest of the messages to the next item.
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the process."""

@@ -58,7 +58,7 @@ class Reading:
                 yield outcome
                 flags = eligibility.require(eligibility.check(header, self.rules))
                 outcome = replace(outcome, flags=outcome.flags + flags)
-                data = self._whole(stream, source.size)
+                data = self._whole(stream)
             digest = f"blake3:{blake3(data).hexdigest()}"
             outcome = replace(outcome, source_digest=digest)
             yield outcome
@@ -85,12 +85,13 @@ class Reading:
             return outcome
         return self.pseudonyms.identified(outcome, header)
 
-    def _whole(self, stream: BinaryIO, size: int | None) -> bytes:
-        self.limits.check_file(size or 0)
+    def _whole(self, stream: BinaryIO) -> bytes:
+        # No more than there is is asked for: a buffer for the largest file that may be
+        # read would count as memory of every file.
+        size = stream.seek(0, os.SEEK_END)
+        self.limits.check_file(size)
         stream.seek(0)
-        data = stream.read(self.limits.file_bytes + 1)
-        self.limits.check_file(len(data))
-        return data
+        return stream.read(size)
 
     def _prepared(self, outcome: Outcome, header: Header, data: bytes) -> Ready:
         preparation = self.preparation

@@ -114,6 +114,8 @@ def _encapsulated(pixel_data: bytes, layout: Layout) -> Stored:
     for decoder in DECODERS[layout.transfer_syntax_uid]:
         try:
             values = decoder(frame, layout)
+        except MemoryError:
+            raise
         # Each codec has its own exception class, and all see hostile bytes.
         except Exception as error:
             said.append(f"{type(error).__name__}: {error}")

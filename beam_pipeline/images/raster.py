@@ -67,6 +67,8 @@ def decode(
     try:
         image.load()
         upright = ImageOps.exif_transpose(image)
+    except MemoryError:
+        raise
     # Pillow's decoders raise OSError, SyntaxError, ValueError and struct.error alike.
     except Exception as error:
         raise Unreadable(
