@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -93,36 +94,100 @@ def _list_local(pattern: str) -> Iterator[Source]:
     A link that leads nowhere or back to a folder above it, and a folder that may not be
     read, are given as they are: reading them says why not.
     """
-    is_match = re.compile(
-        FileSystems.get_filesystem(pattern).translate_pattern(pattern)
-    )
     fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
     beginning = fixed if fixed == pattern else os.path.dirname(fixed)
-    for path in _walk(beginning or "/"):
-        if is_match.match(path):
-            yield _local_source(path)
+    yield from map(_local_source, _walk(beginning or "/", _Ways(pattern)))
 
 
-def _walk(beginning: str) -> Iterator[str]:
+class _Ways:
+    """Which files match a pattern, and which folders may lead to them."""
+
+    def __init__(self, pattern: str) -> None:
+        self._whole = _regex(pattern)
+        parts = pattern.split(os.sep)
+        anywhere = next((i for i, part in enumerate(parts) if "**" in part), None)
+        self._ends = anywhere is None
+        self._levels = [
+            _regex(os.sep.join(parts[: depth + 1]))
+            for depth in range(len(parts) if anywhere is None else anywhere)
+        ]
+
+    def lead_to(self, path: str) -> bool:
+        return self._whole.match(path) is not None
+
+    def lead_through(self, folder: str) -> bool:
+        depth = folder.rstrip(os.sep).count(os.sep)
+        if depth >= len(self._levels) - self._ends:
+            return not self._ends
+        return self._levels[depth].match(folder.rstrip(os.sep)) is not None
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
+    return re.compile(FileSystems.get_filesystem("/").translate_pattern(pattern))
+
+
+def _walk(beginning: str, ways: _Ways) -> Iterator[str]:
     """The paths at and below `beginning` that are to have a row."""
-    # With each path the folders above it, which a link below must not lead back to.
-    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [(beginning, frozenset())]
+    if not os.path.isdir(beginning):
+        if os.path.lexists(beginning) and ways.lead_to(beginning):
+            yield beginning
+        return
+    # With each folder those above it, which a link below must not lead back to.
+    waiting = [(beginning, frozenset(map(_identity, _parents(beginning))))]
     while waiting:
         path, above = waiting.pop()
-        try:
-            names = sorted(os.listdir(path), reverse=True)
-            status = os.stat(path)
-        # A file, or a folder that may not be read, or a link that leads nowhere.
-        except OSError:
-            if os.path.lexists(path):
+        if path.lower().endswith(_FILE_NAMES) and ways.lead_to(path):
+            yield path
+        if not ways.lead_through(path):
+            continue
+        folder = _identity(path)
+        if folder in above:
+            if ways.lead_to(path):
                 yield path
             continue
-        folder = (status.st_dev, status.st_ino)
-        if folder in above or path.lower().endswith(_FILE_NAMES):
+        entries = _entries(path)
+        if entries is None:
             yield path
-        if folder not in above:
-            below = above | {folder}
-            waiting += [(os.path.join(path, name), below) for name in names]
+            continue
+        with entries as found:
+            for entry in found:
+                if _is_folder(entry):
+                    waiting.append((entry.path, above | {folder}))
+                elif ways.lead_to(entry.path):
+                    yield entry.path
+
+
+def _parents(path: str) -> Iterator[str]:
+    while path != (parent := os.path.dirname(path)):
+        yield parent
+        path = parent
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    # It has just gone.
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _entries(
+    path: str,
+) -> AbstractContextManager[Iterator[os.DirEntry[str]]] | None:
+    """What is in a folder; None where it may not be read."""
+    try:
+        return os.scandir(path)
+    except OSError:
+        return None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    # A link in a circle.
+    except OSError:
+        return False
 
 
 def _local_source(path: str) -> Source:

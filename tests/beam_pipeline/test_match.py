@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import apache_beam as beam
@@ -35,6 +37,69 @@ def test_a_source_has_size_and_time(folder: Path) -> None:
     assert source.modified.timestamp() == pytest.approx(
         (folder / "deep/er/three [1].png").stat().st_mtime, abs=1e-3
     )
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    for name in ("a/1.dcm", "a/b/2.dcm", "x.dcm/3.dcm", "z/4.dcm", "r [1]*.dcm"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    os.symlink("..", tmp_path / "a/b/up")
+    os.symlink("nowhere", tmp_path / "a/dangling")
+    os.symlink("circle", tmp_path / "a/circle")
+    os.symlink("../z", tmp_path / "a/linked")
+    os.mkfifo(tmp_path / "a/fifo")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (
+            "",
+            "a/1.dcm a/b/2.dcm a/b/up a/circle a/dangling a/fifo a/linked/4.dcm "
+            "x.dcm x.dcm/3.dcm z/4.dcm",
+        ),
+        ("*", "x.dcm"),
+        ("a/*", "a/1.dcm a/circle a/dangling a/fifo"),
+        ("*/*.dcm", "a/1.dcm x.dcm/3.dcm z/4.dcm"),
+        ("?/*.dcm", "a/1.dcm z/4.dcm"),
+        ("a/b/**", "a/b/2.dcm a/b/up"),
+        ("a/**/2.dcm", "a/b/2.dcm"),
+        ("none/**", ""),
+    ],
+)
+def test_what_is_odd_has_its_row_and_links_do_not_go_round(
+    odd: Path, pattern: str, expected: str
+) -> None:
+    found = match.list_files(match.normalise(str(odd / pattern)))
+    names = {os.path.relpath(source.uri, odd) for source in found}
+    assert names - {"r [1]*.dcm"} == set(expected.split())
+
+
+def test_a_file_is_found_by_its_own_name(odd: Path) -> None:
+    [source] = match.list_files(match.normalise(str(odd / "r [1]*.dcm")))
+    assert source.uri == str(odd / "r [1]*.dcm")
+
+
+def test_a_folder_that_may_not_be_listed_has_a_row() -> None:
+    user = os.geteuid()
+    # Not tmp_path, which only its owner may enter.
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "closed").mkdir(mode=0)
+        os.chmod(name, 0o755)
+        # root may list any folder; nobody may not.
+        os.seteuid(65534 if user == 0 else user)
+        try:
+            found = [source.uri for source in match.list_files(f"{name}/**/*.dcm")]
+        finally:
+            os.seteuid(user)
+    assert found == [f"{name}/closed"]
+
+
+@pytest.mark.parametrize("seconds", [1e12, -1e12, None])
+def test_a_time_that_no_calendar_has_is_none(seconds: float | None) -> None:
+    assert match._time(seconds) is None
 
 
 def test_patterns_that_overlap_list_a_file_once(tmp_path: Path) -> None:
