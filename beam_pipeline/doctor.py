@@ -21,6 +21,8 @@ from pydicom.pixels.encoders.base import RLELosslessEncoder
 from beam_pipeline import manifest, runs, saved_model
 from beam_pipeline.images import codecs
 from beam_pipeline.images.codecs import Layout
+from beam_pipeline.limits import Limits
+from beam_pipeline.process_pool import Allowance, Died, Worker
 
 _PACKAGES = (
     "radiograph-scorer",
@@ -58,7 +60,7 @@ class Finding:
 
 def run(model_dir: Path, output: str | None) -> bool:
     """Print every finding; whether all is well."""
-    findings = [*_versions(), *_decoders(), _device(), _model(model_dir)]
+    findings = [*_versions(), *_decoders(), _process(), _device(), _model(model_dir)]
     if output is not None:
         findings.append(_output(output))
     for finding in findings:
@@ -106,6 +108,20 @@ def _round_trip(syntax: str) -> int:
     pixel_data = encapsulate([bytes(ENCODERS[syntax](_PICTURE))])
     decoded = codecs.decode(pixel_data, layout)
     return int(np.abs(decoded.astype(int) - _PICTURE.astype(int)).max())
+
+
+def _process() -> Finding:
+    """Whether a process for reading files starts here, within its memory."""
+    subject = "process that reads files"
+    limits = Limits()
+    worker = Worker(iter, Allowance(limits.seconds, limits.memory_bytes))
+    try:
+        answer = list(worker.run(["well"]))
+    except (Died, RuntimeError, OSError) as error:
+        return Finding(subject, False, str(error))
+    finally:
+        worker.close()
+    return Finding(subject, answer == ["well"], "starts and answers")
 
 
 def _device() -> Finding:

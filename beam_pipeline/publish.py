@@ -207,7 +207,9 @@ def finish(
             f"{listed} files were listed and {rows} rows were written; "
             f"run {run.run_id} is not complete"
         )
-    # Readers of the table need one file, even where no file named a study.
+    # Readers of a table need one file, even where it has no row.
+    first = "part-00000.parquet"
+    instance_files = instance_files or [write_instances((first, []), run)]
     study_files = study_files or [write_studies((0, []), run)]
     counts: Counts = Counter()
     for segment in segments:

@@ -16,7 +16,7 @@ def test_a_sound_machine_is_well(
     printed = capsys.readouterr().out
     assert "BAD" not in printed
     assert printed.count("decoder of") == len(codecs.DECODERS)
-    for word in ("tensorflow", "device", "brightness 1", "can be written"):
+    for word in ("tensorflow", "device", "brightness 1", "answers", "can be written"):
         assert word in printed
 
 
