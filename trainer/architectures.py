@@ -65,7 +65,8 @@ def build(recipe: Recipe, classes: int, weights: Path | None) -> keras.Model:
         **_width(recipe),
     )
     tapped = keras.Model(
-        network.input, [network.output, network.get_layer(backbone.middle).output]
+        network.inputs[0],
+        [network.outputs[0], network.get_layer(backbone.middle).output],
     )
     run = tapped if weights is None else _InferenceMode(tapped)
     features, middle = run(colour)

@@ -88,7 +88,8 @@ def train(run: Run) -> Manifest:
     """Train, calibrate, choose thresholds, evaluate and export; the model's manifest.
 
     Training patients teach; validation patients stop the training and choose the
-    temperature and the thresholds; held-out patients give the figures in the manifest.
+    temperature, the thresholds and the quantiles of the outlier score; held-out
+    patients give the figures in the manifest.
 
     Raises:
         DatasetError: the data cannot be trained on.
@@ -109,11 +110,8 @@ def train(run: Run) -> Manifest:
     network = architectures.build(run.recipe, len(data.examples.classes), run.weights)
     fit.fit(network, _batches(run, data), run.recipe, run.logs)
     logits = _logits(network, data.pixels, run.recipe.batch_size)
-    outlier_score = _outlier_score(run, data, network)
-    manifest = replace(
-        _manifest(run, data, logits, preparation),
-        outlier=_describe_outlier(run, data, network, outlier_score),
-    )
+    outlier_score, described = _outlier(run, data, network)
+    manifest = replace(_manifest(run, data, logits, preparation), outlier=described)
     held_out = data.pixels[data.parts == "held_out"]
     export.export(network, outlier_score, manifest, run.output, held_out[:_COMPARED])
     return manifest
@@ -128,26 +126,29 @@ def _read(run: Run, preparation: Preparation) -> _Data:
 
 
 def _batches(run: Run, data: _Data) -> fit.Batches:
-    labels = data.examples.labels
-    training, validation = (data.parts == part for part in ("training", "validation"))
-    size = run.recipe.batch_size
+    labels = data.examples.labels[data.parts == "training"]
     return fit.Batches(
-        training=augment.augmented(
-            _plain(run, data), run.recipe.augmentation, run.seed
-        ),
-        validation=dataset.batches(data.pixels[validation], labels[validation], size),
-        class_weights=fit.balanced_weights(labels[training]),
+        training=_augmented(run, data),
+        validation=_plain(run, data, "validation"),
+        class_weights=fit.balanced_weights(labels),
     )
 
 
-def _plain(run: Run, data: _Data) -> tf.data.Dataset:
-    training = data.parts == "training"
+def _plain(
+    run: Run, data: _Data, part: str, shuffle_seed: int | None = None
+) -> tf.data.Dataset:
+    chosen = data.parts == part
     return dataset.batches(
-        data.pixels[training],
-        data.examples.labels[training],
+        data.pixels[chosen],
+        data.examples.labels[chosen],
         run.recipe.batch_size,
-        shuffle_seed=run.seed,
+        shuffle_seed=shuffle_seed,
     )
+
+
+def _augmented(run: Run, data: _Data) -> tf.data.Dataset:
+    plain = _plain(run, data, "training", run.seed)
+    return augment.augmented(plain, run.recipe.augmentation, run.seed)
 
 
 def _logits(
@@ -159,18 +160,14 @@ def _logits(
     return np.asarray(logits)
 
 
-def _outlier_score(run: Run, data: _Data, network: keras.Model) -> OutlierScore:
-    plain = _plain(run, data)
-    varied = augment.augmented(plain, run.recipe.augmentation, run.seed)
-    return outlier.fit(network, plain, varied)
-
-
-def _describe_outlier(
-    run: Run, data: _Data, network: keras.Model, score: OutlierScore
-) -> Outlier:
-    layouts = outlier.layouts(network, _batches(run, data).validation)
+def _outlier(
+    run: Run, data: _Data, network: keras.Model
+) -> tuple[OutlierScore, Outlier]:
+    plain = _plain(run, data, "training", run.seed)
+    score = outlier.fit(network, plain, _augmented(run, data))
+    layouts = outlier.layouts(network, _plain(run, data, "validation"))
     scores = np.concatenate([score(layout) for layout in layouts])
-    return outlier.describe(score, scores)
+    return score, outlier.describe(score, scores)
 
 
 def _manifest(

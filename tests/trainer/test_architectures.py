@@ -49,10 +49,28 @@ def statistics(network):
 
 
 def test_logits_and_embedding_have_the_sizes_of_the_recipe(pixels):
-    logits, embedding = architectures.build(RECIPE, 3, None)(pixels)
+    logits, embedding, _ = architectures.build(RECIPE, 3, None)(pixels)
     assert tuple(logits.shape) == (8, 3)
     # MobileNet ends in 1024 features, times its width.
     assert tuple(embedding.shape) == (8, 256)
+
+
+@pytest.mark.parametrize(
+    ("image_size", "places"), [(224, 7), (160, 10), (32, 2), (448, 7)]
+)
+def test_a_layout_keeps_where_in_the_image_a_feature_lies(image_size, places):
+    recipe = dataclasses.replace(RECIPE, image_size=image_size)
+    layout = architectures.build(recipe, 2, None).outputs[2]
+    assert layout.shape == (None, places, places, 128)
+
+
+def test_a_layout_is_the_pooled_output_of_the_middle(weights, pixels):
+    network = architectures.build(RECIPE, 2, weights)
+    backbone = mobilenet()
+    backbone.load_weights(weights)
+    middle = keras.Model(backbone.input, backbone.get_layer("conv_pw_11_relu").output)
+    expected = middle(np.repeat(pixels, 3, axis=3) / np.float32(127.5) - 1)
+    np.testing.assert_allclose(network(pixels)[2], expected, atol=1e-4)
 
 
 @pytest.fixture
@@ -63,8 +81,9 @@ def bare(monkeypatch):
         row = dataclasses.replace(
             architectures.BACKBONES[name],
             build=lambda *, input_shape, **_: keras.Sequential(
-                [keras.Input(input_shape), keras.layers.Activation("linear")]
+                [keras.Input(input_shape), keras.layers.Identity(name="middle")]
             ),
+            middle="middle",
         )
         monkeypatch.setitem(architectures.BACKBONES, name, row)
         recipe = dataclasses.replace(RECIPE, backbone=name)
@@ -111,8 +130,8 @@ def test_a_training_step_leaves_the_statistics_as_they_were_learned(weights, pix
 
 def test_a_training_step_sees_the_features_that_serving_sees(weights, pixels):
     network = architectures.build(RECIPE, 2, weights)
-    _, serving = network(pixels, training=False)
-    _, training = network(pixels, training=True)
+    _, serving, _ = network(pixels, training=False)
+    _, training, _ = network(pixels, training=True)
     np.testing.assert_allclose(training, serving, atol=1e-5)
     assert np.ptp(serving, axis=0).max() > 0.1
 

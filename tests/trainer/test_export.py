@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import types
@@ -14,10 +15,9 @@ import tensorflow as tf
 from beam_pipeline import manifest as manifests
 from beam_pipeline import saved_model
 from beam_pipeline.manifest import Calibration, Preparation
-from beam_pipeline.saved_model import Inference
 from tests import radiographs
 from tests.trainer import films
-from trainer import architectures, export
+from trainer import architectures, dataset, export, outlier
 from trainer.export import ExportError
 
 TEMPERATURE = 2.5
@@ -28,7 +28,9 @@ def manifest():
     calibration = Calibration(
         method="temperature", temperature=TEMPERATURE, chosen_on="validation"
     )
-    return radiographs.manifest(preparation=PREPARATION, calibration=calibration)
+    return radiographs.manifest(
+        preparation=PREPARATION, calibration=calibration, outlier=radiographs.OUTLIER
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +49,15 @@ def pixels():
 
 
 @pytest.fixture(scope="module")
-def model_dir(network, pixels, tmp_path_factory):
+def score(network, pixels):
+    batches = dataset.batches(pixels, np.zeros(len(pixels), np.int64), 4)
+    return outlier.fit(network, batches, batches)
+
+
+@pytest.fixture(scope="module")
+def model_dir(network, score, pixels, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported") / "model"
-    export.export(network, manifest(), folder, pixels)
+    export.export(network, score, manifest(), folder, pixels)
     return folder
 
 
@@ -64,13 +72,14 @@ def test_the_signature_is_that_of_the_contract(model_dir):
         "probabilities": (tf.float32, (None, 2)),
         "logits": (tf.float32, (None, 2)),
         "embedding": (tf.float32, (None, 8)),
+        "outlier_score": (tf.float32, (None,)),
     }
 
 
 def test_logits_and_embedding_are_those_of_the_network(model_dir, network, pixels):
     owner = tf.saved_model.load(str(model_dir))
     found = owner.signatures["serving_default"](image=tf.constant(pixels))
-    logits, embedding = network(pixels.astype(np.float32), training=False)
+    logits, embedding, _ = network(pixels.astype(np.float32), training=False)
     np.testing.assert_allclose(found["logits"], logits, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found["embedding"], embedding, rtol=1e-4, atol=1e-4)
 
@@ -110,29 +119,58 @@ def test_nothing_stays_beside_the_model(model_dir):
     assert [path.name for path in model_dir.parent.iterdir()] == ["model"]
 
 
+def test_the_outlier_score_is_that_of_the_network_and_numpy(
+    model_dir, network, score, pixels
+):
+    strange = np.concatenate([pixels, 255 - pixels])
+    layout = network(strange.astype(np.float32), training=False)[2].numpy()
+    found = saved_model.load(model_dir).infer(strange).outlier_score
+    np.testing.assert_allclose(found, score(layout), rtol=1e-3)
+
+
 def test_what_an_interrupted_export_left_is_no_part_of_the_model(
-    network, pixels, tmp_path
+    network, score, pixels, tmp_path
 ):
     stale = tmp_path / "model.partial" / "variables"
     stale.mkdir(parents=True)
     (stale / "stale").touch()
-    export.export(network, manifest(), tmp_path / "model", pixels)
+    export.export(network, score, manifest(), tmp_path / "model", pixels)
     assert not list(tmp_path.rglob("stale"))
     saved_model.load(tmp_path / "model")
 
 
+@pytest.mark.parametrize(
+    ("output", "apart", "message"),
+    [
+        ("probabilities", 1e-3, r"by 0\.001 in probability"),
+        ("outlier_score", 1e-2, r"by 0\.01 in outlier score"),
+    ],
+)
 def test_a_model_that_does_something_else_on_disk_gets_no_name(
-    network, pixels, tmp_path, monkeypatch
+    network, score, pixels, tmp_path, monkeypatch, output, apart, message
 ):
     def load(folder):
         genuine = saved_model.load(folder).infer(pixels)
-        other = Inference(genuine.probabilities + np.float32(1e-3), genuine.logits)
+        moved = {output: getattr(genuine, output) + np.float32(apart)}
+        other = dataclasses.replace(genuine, **moved)
         return types.SimpleNamespace(infer=lambda _: other)
 
     monkeypatch.setattr(export, "saved_model", types.SimpleNamespace(load=load))
-    with pytest.raises(ExportError, match=r"differs from the trained model by 0\.001"):
-        export.export(network, manifest(), tmp_path / "model", pixels)
+    with pytest.raises(ExportError, match=message):
+        export.export(network, score, manifest(), tmp_path / "model", pixels)
     assert not (tmp_path / "model").exists()
+
+
+def test_a_graph_with_another_temperature_than_the_manifest_gets_no_name(
+    network, score, pixels, tmp_path, monkeypatch
+):
+    class Forgetful(export._Served):
+        def __init__(self, network, outlier_score, _):
+            super().__init__(network, outlier_score, 1.0)
+
+    monkeypatch.setattr(export, "_Served", Forgetful)
+    with pytest.raises(ExportError, match="in probability"):
+        export.export(network, score, manifest(), tmp_path / "model", pixels)
 
 
 class NotANumber(keras.layers.Layer):
@@ -141,12 +179,12 @@ class NotANumber(keras.layers.Layer):
 
 
 def test_a_model_whose_probabilities_are_not_numbers_gets_no_name(
-    network, pixels, tmp_path
+    network, score, pixels, tmp_path
 ):
-    logits, embedding = network.outputs
-    broken = keras.Model(network.input, [NotANumber()(logits), embedding])
+    logits, *others = network.outputs
+    broken = keras.Model(network.input, [NotANumber()(logits), *others])
     with pytest.raises(ExportError, match="nan"):
-        export.export(broken, manifest(), tmp_path / "model", pixels)
+        export.export(broken, score, manifest(), tmp_path / "model", pixels)
     assert not (tmp_path / "model").exists()
 
 

@@ -85,7 +85,7 @@ def misled(fitted):
 
 def logits_of(network, seed, count):
     pixels, labels = films.films(seed, count)
-    logits, _ = network(pixels.astype(np.float32), training=False)
+    logits, _, _ = network(pixels.astype(np.float32), training=False)
     return np.asarray(logits), labels
 
 
