@@ -1,8 +1,8 @@
-# make demo    score a small export with the model in the box, and show what came out
-# make test    the test suite, under 8 minutes on 2 cores
-# make check   ruff, ruff format and mypy
-# make mutants take out the lines that make the numbered rules true: do the tests see it?
-# make help    everything else
+# make demo     score a small export with the model in the box, and show what came out
+# make test     the test suite, under 8 minutes on 2 cores
+# make check    ruff, ruff format and mypy
+# make mutants  take out the lines that make the numbered rules true: do the tests see it?
+# make help     everything else
 
 PYTHON ?= python3
 BIN := .venv/bin

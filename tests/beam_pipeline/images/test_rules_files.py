@@ -162,11 +162,13 @@ def test_rule_26_no_text_can_fail_a_file(
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    said = {"SpecificCharacterSet": "X" * 16, "SeriesDescription": "Y" * 16}
+    known = b"ISO 2022 IR 100 "
+    said = {"SpecificCharacterSet": "ISO 2022 IR 100", "SeriesDescription": "Y" * 16}
     data = to_bytes(dicom(ramp(), ViewPosition=None, **said))
+    assert known in data
     undecodable = b"Canary\xff\xfe\x1b$B\x81\xd5 "
     data = data.replace(b"Y" * 16, undecodable.ljust(16))
-    data = data.replace(b"X" * 16, charset.encode().ljust(16))
+    data = data.replace(known, charset.encode().ljust(16))
     data = data.replace(b"Canary^Patient", b"Canary\xff\x81\x1b$(D!!")
     with caplog.at_level(logging.DEBUG):
         found = radiographs.reading_of(data, tmp_path / "a.dcm")

@@ -131,7 +131,14 @@ def test_rule_04_others_than_linear_may_be_narrower_than_1(function: str) -> Non
 
 @pytest.mark.parametrize(
     "window",
-    [("", ""), (1000, ""), (1000, None), (1000, 0.5), (1000, -9), ([1, 2], [3, 4, 5])],
+    [
+        ("", ""),
+        (1000, ""),
+        (1000, None),
+        (1000, 0.5),
+        (1000, -9),
+        ([1000, 2], [300, 4, 5]),
+    ],
     ids=str,
 )
 def test_rule_04_without_a_valid_window_percentiles_decide(window: tuple) -> None:
