@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from beam_pipeline.errors import Failure, Flag, Rejected, Rejection, Unreadable
 from beam_pipeline.images import attributes, shutter
 from beam_pipeline.images.codecs import Stored
-from beam_pipeline.images.picture import Picture, Step, measured
+from beam_pipeline.images.picture import Picture, Step, bands, looked_up, measured
 
 Values = NDArray[np.float64]
 
@@ -86,7 +86,7 @@ def render(stored: Stored, dataset: Dataset, voi: str = "auto") -> Picture:
     table = np.rint(255 * grey.values).astype(np.uint8)
     table[padding] = 0
     shown = measured("scaled to 8 bits", table[grey.present])
-    return Picture(table[stored], grey.voi, grey.flags, (*grey.steps, shown))
+    return Picture(looked_up(table, stored), grey.voi, grey.flags, (*grey.steps, shown))
 
 
 def stored_values(dataset: Dataset, bits: int) -> Values:
@@ -150,7 +150,8 @@ def _padding(
 
 def _found(stored: Stored) -> NDArray[np.bool_]:
     found = np.zeros(2 ** (8 * stored.itemsize), bool)
-    found[stored] = True
+    for band in bands(stored):
+        found[stored[band]] = True
     return found
 
 
