@@ -151,6 +151,7 @@ class Study:
     errors: int
     reason: str | None
     score: float | None
+    mean_score: float | None
     positive: bool | None
     driving_sop_instance_uid: str | None
     threshold: float | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -89,7 +90,8 @@ def study(instances: Iterable[Instance]) -> Study:
     """The study of `instances`, all of one Study Instance UID.
 
     Each image counts once, and of several with one SOP Instance UID the newest. The
-    score is the largest; the image that has it drives the study.
+    score is the largest; the image that has it drives the study. The mean shows
+    where its images disagree.
     """
     images = _each_once(sorted(instances, key=lambda each: each.age))
     scored = [each for each in images if each.score is not None]
@@ -103,6 +105,7 @@ def study(instances: Iterable[Instance]) -> Study:
         errors=statuses.count(Status.ERROR),
         reason=None if scored else StudyReason.NO_ELIGIBLE_IMAGE,
         score=top.score,
+        mean_score=_mean(each.score for each in scored),
         # A multi-label image can be positive with a lower score than another's.
         positive=any(each.positive for each in scored) if scored else None,
         driving_sop_instance_uid=top.sop_instance_uid if scored else None,
@@ -119,6 +122,11 @@ def _each_once(oldest_first: Sequence[Instance]) -> list[Instance]:
     for each in newest.values():
         once.setdefault(each.content or each.source_uri, each)
     return list(once.values())
+
+
+def _mean(scores: Iterable[float | None]) -> float | None:
+    found = [score for score in scores if score is not None]
+    return math.fsum(found) / len(found) if found else None
 
 
 def _rank(each: Instance) -> tuple[float, str]:

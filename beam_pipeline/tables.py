@@ -73,6 +73,7 @@ STUDIES = pa.schema(
         ("errors", pa.int64()),
         ("reason", pa.string()),
         ("score", pa.float64()),
+        ("mean_score", pa.float64()),
         ("positive", pa.bool_()),
         ("driving_sop_instance_uid", pa.string()),
         ("threshold", pa.float64()),

@@ -52,12 +52,12 @@ def read_header(
         Unreadable: EMPTY_FILE, UNRECOGNISED, or what the format's reader found.
     """
     head = stream.read(_SNIFFED_BYTES)
-    if not head:
-        raise Unreadable(Failure.EMPTY_FILE, "the file has 0 bytes")
     stream.seek(0)
     found = _format_of(head)
     if found is None:
         bystander.reject(head, uri)
+        if not head:
+            raise Unreadable(Failure.EMPTY_FILE, "the file has 0 bytes")
         raise Unreadable(
             Failure.UNRECOGNISED, "the content is none of: DICOM, PNG, JPEG"
         )

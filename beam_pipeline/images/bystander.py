@@ -34,7 +34,7 @@ def reject(head: bytes, uri: str) -> None:
     """Raise `Rejected` for a file that is known to be no study.
 
     Args:
-        head: its first 512 bytes; a DICOM, PNG or JPEG file is not asked.
+        head: its first 512 bytes, or none; a DICOM, PNG or JPEG file is not asked.
         uri: where it is; only its last part counts.
 
     Raises:
@@ -48,5 +48,8 @@ def reject(head: bytes, uri: str) -> None:
     for magic, kind in _OTHERS:
         if head.startswith(magic):
             raise Rejected(Rejection.NON_IMAGE, f"a {kind}")
-    if posixpath.basename(uri).lower() in _NAMES:
+    name = posixpath.basename(uri).lower()
+    if name in _NAMES:
         raise Rejected(Rejection.NON_IMAGE, "a file that media and desktops lay there")
+    if name.startswith("."):
+        raise Rejected(Rejection.NON_IMAGE, "a hidden file")

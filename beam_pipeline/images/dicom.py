@@ -18,6 +18,7 @@ from beam_pipeline.images.grayscale import render
 from beam_pipeline.images.header import Asked, Header
 from beam_pipeline.images.parse import parse
 from beam_pipeline.images.picture import Picture, luminance, measured
+from beam_pipeline.images.stored import OVERLAY_BITS
 from beam_pipeline.limits import Limits
 from beam_pipeline.manifest import Rendering
 
@@ -55,7 +56,7 @@ _HEADER_KEYWORDS = (
     "PatientSex",
     "LossyImageCompressionRatio",
 )
-_PIXEL_KEYWORDS = (
+_PIXEL_KEYWORDS: tuple[str | int, ...] = (
     "PixelData",
     "FloatPixelData",
     "DoubleFloatPixelData",
@@ -78,6 +79,7 @@ _PIXEL_KEYWORDS = (
     "WindowWidth",
     "VOILUTFunction",
     *shutter.KEYWORDS,
+    *OVERLAY_BITS,
     "RedPaletteColorLookupTableDescriptor",
     "GreenPaletteColorLookupTableDescriptor",
     "BluePaletteColorLookupTableDescriptor",

@@ -20,8 +20,7 @@ from beam_pipeline.errors import Failure, Flag, Rejected, Rejection, Unreadable
 from beam_pipeline.images import attributes, shutter
 from beam_pipeline.images.codecs import Stored
 from beam_pipeline.images.picture import Picture, Step, bands, looked_up, measured
-
-Values = NDArray[np.float64]
+from beam_pipeline.images.stored import Values, stored_values
 
 # Percentiles need no more pixels than this; the rest of a radiograph says the same.
 _SAMPLED_PIXELS = 250_000
@@ -67,17 +66,17 @@ def render(stored: Stored, dataset: Dataset, voi: str = "auto") -> Picture:
         Rejected: CONSTANT_IMAGE.
         Unreadable: BAD_RESCALE, or UNSUPPORTED_PIXELS where Bits Stored makes no sense.
     """
-    values = stored_values(dataset, 8 * stored.dtype.itemsize)
-    padding, flags = _padding(values, dataset)
     found = _found(stored)
+    bits = 8 * stored.dtype.itemsize
+    values, odd = stored_values(dataset, bits, np.flatnonzero(found))
+    padding, flags = _padding(values, dataset)
     image = np.flatnonzero(found & ~padding)
     # An image of nothing but padding has no other range to show.
     grey = _Grey(values, image if image.size else np.flatnonzero(found))
     if grey.present.size == 1:
         raise Rejected(Rejection.CONSTANT_IMAGE, "every pixel has the same value")
-    if _has_unused_bits(grey, dataset):
-        flags += (Flag.UNUSED_BITS_SET,)
-    grey = _apply_modality(grey.after("stored values", values, *flags), dataset)
+    grey = grey.after("stored values", values, *flags, *odd)
+    grey = _apply_modality(grey, dataset)
     grey = _apply_voi(grey, _CANDIDATES[voi], _Sample(stored, padding, dataset))
     if attributes.text(dataset, "PhotometricInterpretation") == "MONOCHROME1":
         # PS3.3 C.7.6.3.1.2: the minimum is white *after* VOI, so the inversion comes
@@ -87,50 +86,6 @@ def render(stored: Stored, dataset: Dataset, voi: str = "auto") -> Picture:
     table[padding] = 0
     shown = measured("scaled to 8 bits", table[grey.present])
     return Picture(looked_up(table, stored), grey.voi, grey.flags, (*grey.steps, shown))
-
-
-def stored_values(dataset: Dataset, bits: int) -> Values:
-    """The number that each pattern of `bits` bits stands for: float64, (2**bits,).
-
-    PS3.5 8.1.1: Bits Stored bits end at High Bit; those outside are no part of the
-    value. Pixel Representation 1 is two's complement.
-    """
-    bits_stored = attributes.whole(dataset, "BitsStored")
-    if bits_stored is None or not 1 <= bits_stored <= bits:
-        raise Unreadable(
-            Failure.UNSUPPORTED_PIXELS,
-            f"Bits Stored is {bits_stored!r}, expected 1 to {bits}",
-        )
-    shift = _shift(dataset, bits_stored, bits)
-    values = (np.arange(2**bits) >> shift) & (2**bits_stored - 1)
-    if attributes.whole(dataset, "PixelRepresentation") == 1:
-        sign = 2 ** (bits_stored - 1)
-        values = (values ^ sign) - sign
-    numbers: Values = values.astype(np.float64)
-    return numbers
-
-
-def _has_unused_bits(grey: _Grey, dataset: Dataset) -> bool:
-    """Whether bits outside Bits Stored are set: an overlay, or a wrong header.
-
-    They are no part of the value (PS3.5 8.1.1). Copies of the sign are no news.
-    """
-    bits_stored = attributes.whole(dataset, "BitsStored") or 0
-    shift = _shift(dataset, bits_stored, len(grey.values).bit_length() - 1)
-    patterns = grey.present >> shift
-    beyond = np.unique(patterns >> bits_stored)
-    if attributes.whole(dataset, "PixelRepresentation") == 1:
-        extended = (len(grey.values) - 1) >> (bits_stored + shift)
-        signs = np.where(grey.values[grey.present] < 0, extended, 0)
-        return bool(((patterns >> bits_stored) & ~signs).any())
-    return bool(beyond.any() or (grey.present & (2**shift - 1)).any())
-
-
-def _shift(dataset: Dataset, bits_stored: int, bits: int) -> int:
-    """How many bits lie below the value: High Bit says, unless it makes no sense."""
-    lowest = bits_stored - 1
-    high_bit = attributes.whole(dataset, "HighBit") or lowest
-    return high_bit - lowest if lowest <= high_bit < bits else 0
 
 
 def _padding(

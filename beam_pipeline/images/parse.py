@@ -14,6 +14,7 @@ import pydicom.config
 from pydicom import uid
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.filereader import read_dataset, read_preamble
+from pydicom.tag import BaseTag, Tag
 
 from beam_pipeline.errors import Failure, Unreadable
 from beam_pipeline.images import attributes
@@ -37,20 +38,20 @@ _PIECE_BYTES = 65536
 
 
 def parse(
-    stream: BinaryIO, keywords: Iterable[str], limits: Limits, *, pixels: bool
+    stream: BinaryIO, keywords: Iterable[str | int], limits: Limits, *, pixels: bool
 ) -> FileDataset:
     """The attributes of `keywords` in a file, with or without preamble.
 
     Args:
         stream: the file from its beginning.
-        keywords: DICOM keywords.
+        keywords: DICOM keywords, or tags of elements that have none.
         limits: how far a deflated data set may grow.
         pixels: whether to read on to Pixel Data.
 
     Raises:
         Unreadable: CORRUPT_HEADER, PIXELDATA_TRUNCATED or TOO_LARGE.
     """
-    tags = list(keywords)
+    tags = [Tag(keyword) for keyword in keywords]
     try:
         dataset = _inflated(stream, tags, limits, pixels=pixels) or pydicom.dcmread(
             stream, stop_before_pixels=not pixels, force=True, specific_tags=tags
@@ -76,7 +77,7 @@ def parse(
 
 
 def _inflated(
-    stream: BinaryIO, tags: list[str], limits: Limits, *, pixels: bool
+    stream: BinaryIO, tags: list[BaseTag], limits: Limits, *, pixels: bool
 ) -> FileDataset | None:
     """The attributes of a deflated data set (PS3.5 A.5); None where it is none.
 
@@ -101,7 +102,7 @@ def _inflated(
     data.seek(0)
     stop = None if pixels else (lambda tag, vr, n: tag == 0x7FE00010)
     dataset: Dataset = read_dataset(
-        data, False, True, stop_when=stop, specific_tags=_tags(tags)
+        data, False, True, stop_when=stop, specific_tags=[*tags]
     )
     return FileDataset(
         "",
@@ -111,7 +112,3 @@ def _inflated(
         is_implicit_VR=False,
         is_little_endian=True,
     )
-
-
-def _tags(keywords: list[str]) -> list[pydicom.tag.BaseTag | int]:
-    return [pydicom.tag.Tag(keyword) for keyword in keywords]
