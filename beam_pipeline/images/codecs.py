@@ -37,6 +37,7 @@ class Layout:
     bits_stored: int
     planar_configuration: int
     photometric_interpretation: str = "MONOCHROME2"
+    number_of_frames: int = 1
 
     @property
     def native_bytes(self) -> int:
@@ -55,7 +56,7 @@ class Layout:
 
 
 def decode(pixel_data: bytes, layout: Layout) -> Stored:
-    """The stored values of the only frame, as unsigned bit patterns.
+    """The stored values of the first frame, as unsigned bit patterns.
 
     uint8 or uint16, (rows, columns) or (rows, columns, 3). Signed values keep their bit
     pattern; bits above Bits Stored are as they come.
@@ -105,7 +106,7 @@ def _native(pixel_data: bytes, layout: Layout) -> Stored:
 
 def _encapsulated(pixel_data: bytes, layout: Layout) -> Stored:
     frame = _frame(pixel_data, layout)
-    if layout.transfer_syntax_uid in _ENDED and not frame.rstrip(b"\0").endswith(_END):
+    if layout.transfer_syntax_uid in _ENDED and not _ends(frame):
         raise Unreadable(
             Failure.PIXELDATA_TRUNCATED, "the codestream ends without its end marker"
         )
@@ -130,6 +131,11 @@ def _encapsulated(pixel_data: bytes, layout: Layout) -> Stored:
         f"{uid.UID(layout.transfer_syntax_uid).name}, header {layout.shape}: "
         + "; ".join(dict.fromkeys(said)),
     )
+
+
+def _ends(frame: bytes) -> bool:
+    # What makes its length even is written as 00, and by some as FF.
+    return frame.rstrip(b"\0\xff").endswith(_END)
 
 
 def _check_declared(declared: Declared | None, layout: Layout) -> None:
@@ -164,7 +170,9 @@ def _frame(pixel_data: bytes, layout: Layout) -> bytes:
             Failure.DECODE_ERROR, f"the pixel data are not encapsulated{hint}"
         )
     try:
-        return next(generate_frames(pixel_data, number_of_frames=1))
+        return next(
+            generate_frames(pixel_data, number_of_frames=layout.number_of_frames)
+        )
     # pydicom raises ValueError, struct.error, EOFError and StopIteration here.
     except Exception as error:
         raise Unreadable(
