@@ -220,12 +220,12 @@ def decode(
 
 
 def _pixel_data(dataset: FileDataset, data: bytes, layout: Layout) -> bytes:
-    pixel_data: bytes = dataset.get("PixelData") or b""
+    pixel_data, vr = attributes.binary(dataset, "PixelData")
     if pixel_data:
         swapped = (
             layout.transfer_syntax_uid == uid.ExplicitVRBigEndian
             and layout.bits_allocated == 8
-            and dataset["PixelData"].VR == "OW"
+            and vr == "OW"
         )
         # PS3.5 8.1.2: in words, two 8-bit pixels change places in big endian.
         return _swapped(pixel_data) if swapped else pixel_data
