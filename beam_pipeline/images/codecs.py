@@ -188,10 +188,6 @@ def _jpeg(frame: bytes, layout: Layout) -> NDArray[np.generic]:
     return imagecodecs.jpeg8_decode(frame)
 
 
-def _ljpeg(frame: bytes, layout: Layout) -> NDArray[np.generic]:
-    return imagecodecs.ljpeg_decode(frame)
-
-
 def _jpegls(frame: bytes, layout: Layout) -> NDArray[np.generic]:
     return imagecodecs.jpegls_decode(frame)
 
@@ -248,8 +244,9 @@ DECODERS: dict[str, tuple[Decoder, ...]] = {
     uid.RLELossless: (_rle,),
     uid.JPEGBaseline8Bit: (_jpeg,),
     uid.JPEGExtended12Bit: (_jpeg,),
-    uid.JPEGLossless: (_ljpeg, _jpeg),
-    uid.JPEGLosslessSV1: (_ljpeg, _jpeg),
+    # liblj92 reads these too, at half the speed, and broken ones crash it.
+    uid.JPEGLossless: (_jpeg,),
+    uid.JPEGLosslessSV1: (_jpeg,),
     uid.JPEGLSLossless: (_jpegls,),
     uid.JPEGLSNearLossless: (_jpegls,),
     uid.JPEG2000Lossless: (_jpeg2k,),

@@ -202,7 +202,8 @@ def decode(
             cannot be decoded.
     """
     dataset = parse(io.BytesIO(data), _PIXEL_KEYWORDS, limits, pixels=True)
-    if not dataset.get("PixelData"):
+    pixel_data, vr = attributes.binary(dataset, "PixelData")
+    if not pixel_data:
         raise _without_pixels(dataset, header)
     photometric = header.photometric_interpretation
     if photometric is None:
@@ -211,7 +212,7 @@ def decode(
             "without Photometric Interpretation black cannot be told from white",
         )
     layout = _layout(dataset, photometric, max(1, header.number_of_frames or 1))
-    pixel_data = _pixel_data(dataset, layout)
+    pixel_data = _in_order(pixel_data, vr, layout)
     stored = codecs.decode(pixel_data, layout)
     flags = _excess(pixel_data, layout)
     if photometric in ("MONOCHROME1", "MONOCHROME2"):
@@ -223,12 +224,12 @@ def decode(
     return _grey_of_colour(stored, layout, dataset).flagged(*flags)
 
 
-def _pixel_data(dataset: FileDataset, layout: Layout) -> bytes:
-    pixel_data: bytes = dataset.PixelData
+def _in_order(pixel_data: bytes, vr: str | None, layout: Layout) -> bytes:
+    """Pixel data whose 8-bit pixels stand one after the other."""
     swapped = (
         layout.transfer_syntax_uid == uid.ExplicitVRBigEndian
         and layout.bits_allocated == 8
-        and dataset["PixelData"].VR == "OW"
+        and vr == "OW"
     )
     # PS3.5 8.1.2: in words, two 8-bit pixels change places in big endian.
     return _swapped(pixel_data) if swapped else pixel_data

@@ -70,9 +70,9 @@ def parse(
         ) from error
     if attributes.uid(dataset.file_meta, "TransferSyntaxUID") is None:
         # A data set that came without File Meta Information; PS3.5 10.1 has a default.
-        dataset.file_meta.TransferSyntaxUID = _BARE.get(
-            dataset.original_encoding, uid.ImplicitVRLittleEndian
-        )
+        syntax = _BARE.get(dataset.original_encoding, uid.ImplicitVRLittleEndian)
+        # Anew: the element that stands there may have a VR that takes no UID.
+        dataset.file_meta.add_new("TransferSyntaxUID", "UI", syntax)
     return dataset
 
 
