@@ -14,9 +14,11 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
+from beam_pipeline import images
 from beam_pipeline import manifest as manifests
 from beam_pipeline.doctor import ENCODERS
-from beam_pipeline.images import codecs
+from beam_pipeline.images import Header, Picture, codecs, eligibility
+from beam_pipeline.images.rules import compiled
 from beam_pipeline.manifest import (
     Calibration,
     Eligibility,
@@ -26,8 +28,11 @@ from beam_pipeline.manifest import (
     Outlier,
     Part,
     Preparation,
+    Rendering,
     TrainingData,
 )
+from beam_pipeline.read import Reading
+from beam_pipeline.records import Outcome, Ready, Source
 
 CR = uid.ComputedRadiographyImageStorage
 DX = uid.DigitalXRayImageStorageForPresentation
@@ -130,6 +135,45 @@ def to_bytes(dataset: FileDataset) -> bytes:
     dataset.set_original_encoding(syntax.is_implicit_VR, syntax.is_little_endian)
     dataset.save_as(stream, enforce_file_format=True)
     return stream.getvalue()
+
+
+def header_of(source: FileDataset | bytes, uri: str = "") -> Header:
+    """The header of a file, with what the default rules ask for."""
+    data = source if isinstance(source, bytes) else to_bytes(source)
+    return images.read_header(io.BytesIO(data), uri, compiled(manifest()).asked)
+
+
+def picture_of(source: FileDataset | bytes, voi: Any = "auto") -> Picture:
+    """The picture in a file, whatever the rules say of it."""
+    data = source if isinstance(source, bytes) else to_bytes(source)
+    return images.decode(data, header_of(data), Rendering(voi=voi))
+
+
+def rendered(
+    values: list[int], dtype: Any = np.uint16, **attributes: Any
+) -> tuple[list[int], Picture]:
+    """The greys that a row of stored values becomes, and the picture of it."""
+    picture = picture_of(dicom(np.array([values], dtype), **attributes))
+    return picture.pixels[0].tolist(), picture
+
+
+def shades(values: list[int], dtype: Any = np.uint16, **attributes: Any) -> list[int]:
+    """The greys that a row of stored values becomes."""
+    return rendered(values, dtype, **attributes)[0]
+
+
+def flags_of(source: FileDataset | bytes) -> tuple[str, ...]:
+    """The flags of a file's header, and those of the default rules."""
+    found = header_of(source)
+    verdicts = eligibility.check(found, compiled(manifest()))
+    return found.flags + eligibility.require(verdicts)
+
+
+def reading_of(source: FileDataset | bytes, path: Path) -> Ready | Outcome:
+    """What reading the file at `path` ends with, once `source` is written there."""
+    path.write_bytes(source if isinstance(source, bytes) else to_bytes(source))
+    reading = Reading(preparation=PREPARATION, rules=compiled(manifest()))
+    return list(reading(Source(str(path))))[-1]
 
 
 def lut(first: int, entries: list[int], bits: int = 16) -> Dataset:

@@ -57,7 +57,7 @@ def stored_values(
     extended = (values << shift) & (2**bits - 1)
     odd = (patterns != kept << shift) & (patterns != extended)
     flags = (Flag.UNUSED_BITS_SET,) if odd[present].any() else ()
-    if shift == 0 and _goes_on(dataset, bits_stored, present):
+    if flags and shift == 0 and _goes_on(dataset, bits_stored, present):
         values = patterns
     return values.astype(np.float64), flags
 
