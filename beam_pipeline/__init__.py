@@ -1,4 +1,4 @@
-"""Batch scoring of radiographs: match → read ahead → infer → decide → write → publish."""
+"""Batch scoring of radiographs: match, read ahead, infer, decide, write, publish."""
 
 import logging
 
