@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from beam_pipeline.errors import Failure, Rejected, Rejection, Unreadable
@@ -113,3 +114,19 @@ def test_a_sequence_in_place_of_a_number_is_none(tmp_path: Path) -> None:
     found = read(data.replace(rows, sequence), tmp_path / "x.dcm")
     assert isinstance(found, Outcome)
     assert (found.reason, found.rows) == ("CORRUPT_HEADER", None)
+
+
+@pytest.mark.parametrize("columns", [70, 71])
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_shared_chroma_where_there_can_be_none_is_no_defect(
+    columns: int, samples: int, bits: int, tmp_path: Path
+) -> None:
+    shape = (80, columns) if samples == 1 else (80, columns, samples)
+    pixels = np.zeros(shape, f"u{bits // 8}")
+    pixels[:40] = 200
+    data = radiographs.to_bytes(
+        radiographs.dicom(pixels, PhotometricInterpretation="YBR_FULL_422")
+    )
+    found = read(data, tmp_path / "a.dcm")
+    assert isinstance(found, Ready) or found.reason != Failure.INTERNAL_ERROR

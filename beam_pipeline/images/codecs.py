@@ -42,11 +42,18 @@ class Layout:
     @property
     def native_bytes(self) -> int:
         """How many bytes a frame takes uncompressed."""
-        count = self.rows * self.columns * self.samples_per_pixel
-        if self.photometric_interpretation == "YBR_FULL_422":
-            # PS3.3 C.7.6.3.1.2: two pixels share their chroma.
-            count = self.rows * self.columns * 2
-        return count * self.bits_allocated // 8
+        samples = 2 if self.is_subsampled else self.samples_per_pixel
+        return self.rows * self.columns * samples * self.bits_allocated // 8
+
+    @property
+    def is_subsampled(self) -> bool:
+        """Whether two 8-bit pixels share their chroma, PS3.3 C.7.6.3.1.2."""
+        return (
+            self.photometric_interpretation == "YBR_FULL_422"
+            and self.samples_per_pixel == 3
+            and self.bits_allocated == 8
+            and self.columns % 2 == 0
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -94,7 +101,7 @@ def _native(pixel_data: bytes, layout: Layout) -> Stored:
             Failure.PIXELDATA_TRUNCATED,
             f"{len(pixel_data):,} bytes of pixel data, expected {expected:,}",
         )
-    if layout.photometric_interpretation == "YBR_FULL_422":
+    if layout.is_subsampled:
         pixel_data = expand_ybr422(pixel_data[:expected], layout.bits_allocated)
     order = ">" if layout.transfer_syntax_uid == uid.ExplicitVRBigEndian else "<"
     dtype = np.dtype(f"{order}u{layout.bits_allocated // 8}")
