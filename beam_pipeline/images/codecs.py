@@ -118,6 +118,10 @@ def _encapsulated(pixel_data: bytes, layout: Layout) -> Stored:
             Failure.PIXELDATA_TRUNCATED, "the codestream ends without its end marker"
         )
     _check_declared(codestream.declared(frame), layout)
+    if codestream.lacks_tiles(frame):
+        raise Unreadable(
+            Failure.PIXELDATA_TRUNCATED, "the codestream ends before its last tile does"
+        )
     said = []
     for decoder in DECODERS[layout.transfer_syntax_uid]:
         try:
