@@ -1,6 +1,7 @@
 # make demo    score a small export with the model in the box, and show what came out
 # make test    the test suite, under 8 minutes on 2 cores
 # make check   ruff, ruff format and mypy
+# make mutants take out the lines that make the numbered rules true: do the tests see it?
 # make help    everything else
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALLED := setup.py pyproject.toml constraints.txt
 
-.PHONY: demo test test-slow check wheel bench fuzz constraints clean help
+.PHONY: demo test test-slow mutants check wheel bench fuzz constraints clean help
 
 demo: .venv/demo.stamp
 	$(BIN)/python demo/assemble.py demo/export
@@ -23,6 +24,9 @@ test: .venv/test.stamp
 
 test-slow: .venv/test.stamp
 	$(BIN)/python -m pytest -m slow
+
+mutants: .venv/test.stamp
+	$(BIN)/python tests/mutants.py
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -117,9 +117,18 @@ def test_rule_24_one_without_a_decoder_is_named(unknown: str) -> None:
     assert uid.UID(unknown).name in found.detail
 
 
-def test_rule_24_what_a_decoder_refuses_is_an_error() -> None:
-    dataset = dicom(ramp(), transfer_syntax=uid.JPEG2000Lossless)
-    dataset.PixelData = encapsulate([b"\xff\x4f\xff\x51" + b"\x55" * 400])
+@pytest.mark.parametrize(
+    ("syntax", "frame"),
+    [
+        (uid.RLELossless, b"\x55" * 400),
+        (uid.JPEGLSLossless, b"\x55" * 400),
+        (uid.JPEG2000Lossless, b"\xff\x4f\xff\x51" + b"\x55" * 400),
+    ],
+    ids=["RLE", "JPEG-LS", "JPEG 2000"],
+)
+def test_rule_24_what_a_decoder_refuses_is_an_error(syntax: str, frame: bytes) -> None:
+    dataset = dicom(ramp(), transfer_syntax=syntax)
+    dataset.PixelData = encapsulate([frame])
     assert refused(to_bytes(dataset)).reason == "DECODE_ERROR"
 
 

@@ -131,7 +131,7 @@ def test_rule_04_others_than_linear_may_be_narrower_than_1(function: str) -> Non
 
 @pytest.mark.parametrize(
     "window",
-    [("", ""), (2048, ""), (2048, None), (2048, 0.5), (2048, -9), ([1, 2], [3, 4, 5])],
+    [("", ""), (1000, ""), (1000, None), (1000, 0.5), (1000, -9), ([1, 2], [3, 4, 5])],
     ids=str,
 )
 def test_rule_04_without_a_valid_window_percentiles_decide(window: tuple) -> None:
@@ -223,9 +223,16 @@ def test_rule_06_8_bit_entries_may_be_packed_two_in_a_word() -> None:
 
 
 @pytest.mark.parametrize(
-    "table", [item([4, 0, 16], b""), item([], bytes(8)), Dataset()], ids=str
+    "table",
+    [
+        item([4, 0, 16], b""),
+        item([], bytes(8)),
+        item([4, 0, 16], b"\0\0\xff\xff"),
+        Dataset(),
+    ],
+    ids=["no data", "no descriptor", "too short", "empty"],
 )
-def test_rule_06_an_empty_table_leaves_the_window(table: Dataset) -> None:
+def test_rule_06_a_table_that_cannot_be_used_leaves_the_window(table: Dataset) -> None:
     found = picture_of(dicom(ramp(), VOILUTSequence=[table]))
     np.testing.assert_array_equal(found.pixels, picture_of(dicom(ramp())).pixels)
     assert (found.voi, found.flags) == ("window", (Flag.BAD_VOI_LUT,))
