@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import BinaryIO, cast
 
 from beam_pipeline.errors import Failure, Unreadable
 
@@ -27,12 +28,19 @@ class Limits:
     pixels: int = 40_000_000
     inflated_bytes: int = 256 * _MIB
     seconds: float = 60.0
-    memory_bytes: int = 1024 * _MIB
+    memory_bytes: int = 512 * _MIB
 
     def check_file(self, size: int) -> None:
         """Raise `Unreadable`, TOO_LARGE, for a file of more than `file_bytes`."""
         if size > self.file_bytes:
             raise _too_large(f"{size:,} bytes", f"{self.file_bytes:,}")
+
+    def bounded(self, stream: BinaryIO) -> BinaryIO:
+        """`stream`, of which no more than `file_bytes` can be read.
+
+        What is passed over does not count. To read on raises `Unreadable`, TOO_LARGE.
+        """
+        return cast(BinaryIO, _Bounded(stream, self))
 
     def check_pixels(self, rows: int, columns: int) -> None:
         """Raise `Unreadable`, TOO_LARGE, for more than `pixels`."""
@@ -52,6 +60,28 @@ class Limits:
             Failure.TOO_LARGE,
             f"it needs more than {self.memory_bytes:,} bytes of memory",
         )
+
+
+class _Bounded:
+    """What header readers need of a stream: one may promise values without an end."""
+
+    def __init__(self, stream: BinaryIO, limits: Limits) -> None:
+        self._stream = stream
+        self._limits = limits
+        self._read = 0
+        self.seek = stream.seek
+        self.tell = stream.tell
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = self._limits.file_bytes - self._read + 1
+        unlimited = size is None or size < 0
+        data = self._stream.read(left if unlimited else min(size or 0, left))
+        self._read += len(data)
+        if self._read > self._limits.file_bytes:
+            raise _too_large(
+                "a header that goes on", f"{self._limits.file_bytes:,} bytes"
+            )
+        return data
 
 
 def _too_large(found: str, limit: str) -> Unreadable:

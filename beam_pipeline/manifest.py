@@ -10,17 +10,17 @@ import dataclasses
 import hashlib
 import json
 import math
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from beam_pipeline.document import Mismatch, build, require
+
 MANIFEST_PATH = Path("assets.extra") / "manifest.json"
 
 
-class ManifestError(ValueError):
+class ManifestError(Mismatch):
     """A model directory that must not be used: what differs, and where."""
 
 
@@ -63,8 +63,8 @@ class Preparation:
     version: Literal[1] = 1
 
     def __post_init__(self) -> None:
-        _require(1 <= self.height <= 4096, "preparation.height", self.height, "1–4096")
-        _require(1 <= self.width <= 4096, "preparation.width", self.width, "1–4096")
+        require(1 <= self.height <= 4096, "preparation.height", self.height, "1–4096")
+        require(1 <= self.width <= 4096, "preparation.width", self.width, "1–4096")
 
     @property
     def name(self) -> str:
@@ -111,7 +111,7 @@ class Estimate:
 
     def __post_init__(self) -> None:
         ordered = self.low <= self.value <= self.high
-        _require(ordered, "estimate", self, "low <= value <= high")
+        require(ordered, "estimate", self, "low <= value <= high")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ class OperatingPoint:
 
     def __post_init__(self) -> None:
         valid = all(0 <= threshold <= 1 for threshold in self.thresholds)
-        _require(valid, "thresholds", self.thresholds, "values in [0, 1]")
+        require(valid, "thresholds", self.thresholds, "values in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ class Calibration:
 
     def __post_init__(self) -> None:
         valid = math.isfinite(self.temperature) and self.temperature > 0
-        _require(valid, "calibration.temperature", self.temperature, "a number > 0")
+        require(valid, "calibration.temperature", self.temperature, "a number > 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,9 +171,9 @@ class Outlier:
 
     def __post_init__(self) -> None:
         finite = all(math.isfinite(value) for value in self.quantiles.values())
-        _require(finite, "outlier.quantiles", self.quantiles, "numbers")
+        require(finite, "outlier.quantiles", self.quantiles, "numbers")
         known = self.flag_above in self.quantiles
-        _require(known, "outlier.flag_above", self.flag_above, "one of the quantiles")
+        require(known, "outlier.flag_above", self.flag_above, "one of the quantiles")
 
     @property
     def limit(self) -> float:
@@ -208,7 +208,7 @@ class Manifest:
     """Everything a SavedModel says about itself.
 
     Raises:
-        ManifestError: on construction, where the parts contradict each other.
+        Mismatch: on construction, where the parts contradict each other.
     """
 
     name: str
@@ -233,19 +233,19 @@ class Manifest:
 
     def __post_init__(self) -> None:
         known = set(self.findings) <= set(self.classes)
-        _require(known and self.findings, "findings", self.findings, "some of classes")
+        require(known and self.findings, "findings", self.findings, "some of classes")
         unique = len(set(self.classes)) == len(self.classes) >= 2
-        _require(
+        require(
             unique or self.task == "multilabel",
             "classes",
             self.classes,
             "two or more, each once",
         )
         points = self.operating_points
-        _require("default" in points, "operating_points", list(points), "a 'default'")
+        require("default" in points, "operating_points", list(points), "a 'default'")
         for name, point in points.items():
             expected = len(self.classes) if self.task == "multilabel" else 1
-            _require(
+            require(
                 len(point.thresholds) == expected,
                 f"operating_points.{name}.thresholds",
                 point.thresholds,
@@ -276,7 +276,7 @@ def load(model_dir: Path) -> Manifest:
         raise ManifestError(f"{path} cannot be read as JSON: {error}") from error
     try:
         manifest: Manifest = build(Manifest, document, "manifest")
-    except ManifestError as error:
+    except Mismatch as error:
         raise ManifestError(f"{path}: {error}") from error
     return manifest
 
@@ -329,62 +329,3 @@ def file_digests(model_dir: Path) -> dict[str, str]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _require(condition: object, where: str, value: object, expected: str) -> None:
-    if not condition:
-        raise ManifestError(f"{where} is {value!r}, expected {expected}")
-
-
-def build(kind: Any, value: Any, where: str) -> Any:
-    """`value`, from JSON or TOML, as the annotated type `kind`, strictly.
-
-    Raises:
-        ManifestError: an unknown or missing key, or another type, at `where`.
-    """
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        return _build_dataclass(kind, value, where)
-    if origin is Literal:
-        _require(value in arguments, where, value, " or ".join(map(repr, arguments)))
-        return value
-    if origin is types.UnionType:
-        return None if value is None else build(arguments[0], value, where)
-    if origin is tuple:
-        _require(isinstance(value, list), where, value, "a list")
-        each = arguments[:1] * len(value) if arguments[-1] is ... else arguments
-        _require(len(each) == len(value), where, value, f"{len(each)} values")
-        return tuple(
-            build(kind, item, f"{where}[{index}]")
-            for index, (kind, item) in enumerate(zip(each, value, strict=True))
-        )
-    if origin is Mapping:
-        _require(isinstance(value, dict), where, value, "an object")
-        return {k: build(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
-    if kind is Any:
-        return value
-    accepted = (int, float) if kind is float else kind
-    # In Python a bool is an int; in JSON and TOML it is not.
-    valid = isinstance(value, accepted) and isinstance(value, bool) == (kind is bool)
-    _require(valid, where, value, f"a {kind.__name__}")
-    return kind(value)
-
-
-def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
-    _require(isinstance(value, dict), where, value, "an object")
-    annotations = typing.get_type_hints(kind)
-    unknown = sorted(value.keys() - annotations.keys())
-    _require(not unknown, where, unknown, "no key but " + ", ".join(annotations))
-    required = {
-        field.name
-        for field in dataclasses.fields(kind)
-        if field.default is dataclasses.MISSING
-    }
-    missing = sorted(required - value.keys())
-    _require(not missing, f"{where}, in which a key is missing,", missing, "all keys")
-    return kind(
-        **{
-            name: build(annotations[name], item, f"{where}.{name}")
-            for name, item in value.items()
-        }
-    )

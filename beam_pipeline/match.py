@@ -136,14 +136,11 @@ def _walk(beginning: str, ways: _Ways) -> Iterator[str]:
     waiting = [(beginning, frozenset(map(_identity, _parents(beginning))))]
     while waiting:
         path, above = waiting.pop()
-        if path.lower().endswith(_FILE_NAMES) and ways.lead_to(path):
-            yield path
-        if not ways.lead_through(path):
-            continue
         folder = _identity(path)
-        if folder in above:
-            if ways.lead_to(path):
-                yield path
+        is_odd = folder in above or path.lower().endswith(_FILE_NAMES)
+        if is_odd and ways.lead_to(path):
+            yield path
+        if folder in above or not ways.lead_through(path):
             continue
         entries = _entries(path)
         if entries is None:

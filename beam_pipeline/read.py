@@ -50,8 +50,9 @@ class Reading:
         outcome = Outcome.of(source)
         try:
             with open_source(source.uri) as stream:
+                bounded = self.limits.bounded(stream)
                 header = images.read_header(
-                    stream, source.uri, self._asked, self.limits
+                    bounded, source.uri, self._asked, self.limits
                 )
                 header = _described(header, source.metadata)
                 outcome = self._identified(outcome, header)

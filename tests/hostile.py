@@ -19,6 +19,8 @@ from tests import radiographs
 
 # The largest that Rows and Columns can say.
 SIDE = 65535
+# Of the picture that most of them are made from.
+ROWS, COLUMNS = 100, 80
 _SEQUENCE = b"\x40\x00\x75\x02"  # Request Attributes Sequence (0040,0275)
 _ITEM = b"\xfe\xff\x00\xe0"
 _UNDEFINED = b"\xff\xff\xff\xff"
@@ -26,7 +28,7 @@ _UNDEFINED = b"\xff\xff\xff\xff"
 
 def dicom(**attributes: object) -> FileDataset:
     """A small radiograph that could be scored."""
-    return radiographs.dicom(radiographs.gradient(), **attributes)
+    return radiographs.dicom(radiographs.gradient(ROWS, COLUMNS), **attributes)
 
 
 def pixel_data_at(data: bytes) -> int:
@@ -36,7 +38,7 @@ def pixel_data_at(data: bytes) -> int:
 
 def huge_rows(transfer_syntax: str = uid.ExplicitVRLittleEndian) -> bytes:
     """A header that promises 65535 × 65535 pixels."""
-    pixels = radiographs.gradient()
+    pixels = radiographs.gradient(ROWS, COLUMNS)
     return radiographs.to_bytes(
         radiographs.dicom(
             pixels, transfer_syntax=transfer_syntax, Rows=SIDE, Columns=SIDE
@@ -54,14 +56,16 @@ def encapsulated(frame: bytes, transfer_syntax: str, **attributes: object) -> by
 
 
 def larger_codestream(transfer_syntax: str) -> bytes:
-    """A codestream of 600 × 500 pixels in a header that says 60 × 50."""
+    """A codestream of 600 × 500 pixels in a header that says 100 × 80."""
     frame = bytes(ENCODERS[transfer_syntax](radiographs.gradient(600, 500)))
     return encapsulated(frame, transfer_syntax)
 
 
 def many_tiles(side: int = 2000, tile: int = 8) -> bytes:
     """A JPEG 2000 codestream of tiles that each want a structure of their own."""
-    frame = bytearray(ENCODERS[uid.JPEG2000Lossless](radiographs.gradient()))
+    frame = bytearray(
+        ENCODERS[uid.JPEG2000Lossless](radiographs.gradient(ROWS, COLUMNS))
+    )
     siz = frame.index(b"\xff\x51")
     # SIZ, ISO/IEC 15444-1 A.5.1: Xsiz, Ysiz, XOsiz, YOsiz, XTsiz, YTsiz.
     struct.pack_into(">6I", frame, siz + 6, side, side, 0, 0, tile, tile)
@@ -89,10 +93,18 @@ def _data_set_at(data: bytes) -> int:
 
 
 def rle_bomb(size: int) -> bytes:
-    """RLE (PS3.5 G) whose only segment becomes `size` bytes, for 60 × 50 pixels."""
+    """RLE (PS3.5 G) whose only segment becomes `size` bytes, for 100 × 80 pixels."""
     runs = b"\x81\x2a" * (size // 128)
     header = struct.pack("<16I", 1, 64, *[0] * 14)
     return encapsulated(header + runs, uid.RLELossless)
+
+
+def empty_items(count: int) -> bytes:
+    """A sequence of items that hold nothing: 8 bytes each, and an object to readers."""
+    data = radiographs.to_bytes(dicom())
+    at = pixel_data_at(data)
+    items = (_ITEM + bytes(4)) * count + b"\xfe\xff\xdd\xe0" + bytes(4)
+    return data[:at] + _SEQUENCE + b"SQ\0\0" + _UNDEFINED + items + data[at:]
 
 
 def nested(levels: int) -> bytes:
@@ -131,13 +143,13 @@ def png(rows: int, columns: int, *chunks: bytes, grown: int = 0) -> bytes:
 def png_text_bomb(size: int) -> bytes:
     """A PNG whose comment inflates to `size` bytes."""
     text = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(size), 9))
-    return png(60, 50, text, grown=60 * 51)
+    return png(ROWS, COLUMNS, text)
 
 
 def png_profile_bomb(size: int) -> bytes:
     """A PNG whose colour profile inflates to `size` bytes."""
     profile = png_chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(size), 9))
-    return png(60, 50, profile, grown=60 * 51)
+    return png(ROWS, COLUMNS, profile)
 
 
 def _segment(marker: int, data: bytes) -> bytes:

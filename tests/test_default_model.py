@@ -74,6 +74,24 @@ def test_the_encoding_does_not_change_the_score(rows: dict[str, dict]) -> None:
     assert score["RG1_UNCR.dcm"] == pytest.approx(score["RG1_UNCI.dcm"], abs=0.02)
 
 
+def test_a_leg_is_unlike_the_training_images_and_a_chest_is_not(
+    rows: dict[str, dict],
+) -> None:
+    flagged = {
+        name
+        for name, row in rows.items()
+        if row["status"] == "SCORED" and "UNLIKE_TRAINING" in row["flags"]
+    }
+    assert flagged == {"RG3_UNCR_8bit.png", "RG3_UNCR.jpg"}
+
+
+def test_files_of_one_image_are_marked_as_such(rows: dict[str, dict]) -> None:
+    twins = {rows[name]["image_digest"] for name in ("RG1_UNCR.dcm", "RG1_J2KR.dcm")}
+    assert len(twins) == 1
+    copies = [r for r in rows.values() if r["image_digest"] in twins]
+    assert sum("DUPLICATE" in row["flags"] for row in copies) == len(copies) - 1
+
+
 def test_a_png_of_the_picture_has_the_score_of_the_dicom(rows: dict[str, dict]) -> None:
     score = {name: row["score"] for name, row in rows.items()}
     assert score["RG1_UNCR_8bit.png"] == pytest.approx(score["RG1_UNCR.dcm"], abs=1e-6)

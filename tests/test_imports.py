@@ -16,6 +16,7 @@ LEAVES = (
     "pseudonyms",
     "read",
     "records",
+    "document",
     "errors",
     "limits",
     "manifest",

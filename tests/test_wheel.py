@@ -29,6 +29,8 @@ def test_the_wheel_scores_from_an_empty_environment(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     shutil.copy(assemble.real("RG1_J2KR"), tmp_path / "in")
     command = [environment / "bin" / "beam-pipeline", "score"]
+    # The radiograph is an adult's, and the model in the box for children.
+    command += ["--eligibility", ROOT / "demo" / "rules.toml"]
     subprocess.run(
         [*command, "--input", "in", "--output", "out"], check=True, cwd=tmp_path
     )

@@ -6,7 +6,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from beam_pipeline import manifest as manifests
+from beam_pipeline.document import Mismatch, build
 from beam_pipeline.manifest import Eligibility, ManifestError
 
 _NOT_STATED = "Not stated by whoever trained this model."
@@ -55,7 +55,10 @@ def load(path: Path) -> Card:
         document = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ManifestError(f"{path} cannot be read as TOML: {error}") from error
-    card: Card = manifests.build(Card, document, str(path))
+    try:
+        card: Card = build(Card, document, str(path))
+    except Mismatch as error:
+        raise ManifestError(str(error)) from error
     return card
 
 

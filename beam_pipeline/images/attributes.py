@@ -43,7 +43,7 @@ def value(dataset: Dataset, keyword: str) -> Any:
 
 def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
     """The values as text, in upper case, as they come: they may hold anything."""
-    found = (str(each).strip("\0 ").upper() for each in values(dataset, keyword))
+    found = (_written(each).upper() for each in values(dataset, keyword))
     return tuple(text for text in found if text)
 
 
@@ -81,6 +81,20 @@ def numbers(dataset: Dataset, keyword: str) -> list[float]:
 def number(dataset: Dataset, keyword: str) -> float | None:
     """The first number, which may be infinite, or NaN where it is no number."""
     return next(iter(numbers(dataset, keyword)), None)
+
+
+def binary(dataset: Dataset, keyword: str) -> tuple[bytes, str | None]:
+    """The bytes of an attribute as they stand there, and the VR that the file says.
+
+    Empty where it is absent, or a sequence. They are not converted: a VR that is wrong
+    would make text or numbers of them.
+    """
+    try:
+        element: Any = dataset.get_item(keyword)
+    except Exception:
+        return b"", None
+    data = getattr(element, "value", None)
+    return (data, element.VR) if isinstance(data, bytes) else (b"", None)
 
 
 def uid(dataset: Dataset, keyword: str) -> str | None:
@@ -125,8 +139,13 @@ def _is_text(element: RawDataElement) -> bool:
     return (element.VR or dictionary_VR(element.tag)) in ("DS", "IS")
 
 
+def _written(part: Any) -> str:
+    # An item of a sequence that stands in place of a value is no text.
+    return "" if isinstance(part, Dataset) else str(part).strip("\0 ")
+
+
 def _number(part: Any) -> float:
-    written = str(part).strip("\0 ")
+    written = _written(part)
     if "," in written and "." not in written:
         written = written.replace(",", ".")
     try:

@@ -24,7 +24,15 @@ _OTHERS = (
 )
 # What DICOM media and desktops lay beside the images, in plain text or in nothing.
 _NAMES = frozenset(
-    {"version", "autorun.inf", "desktop.ini", "lockfile", "readme.txt", "thumbs.db"}
+    {
+        "version",
+        "autorun.inf",
+        "desktop.ini",
+        "lockfile",
+        "readme",
+        "readme.txt",
+        "thumbs.db",
+    }
 )
 _TAR = b"ustar"
 _TAR_POSITION = 257

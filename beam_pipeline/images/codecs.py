@@ -37,15 +37,23 @@ class Layout:
     bits_stored: int
     planar_configuration: int
     photometric_interpretation: str = "MONOCHROME2"
+    number_of_frames: int = 1
 
     @property
     def native_bytes(self) -> int:
         """How many bytes a frame takes uncompressed."""
-        count = self.rows * self.columns * self.samples_per_pixel
-        if self.photometric_interpretation == "YBR_FULL_422":
-            # PS3.3 C.7.6.3.1.2: two pixels share their chroma.
-            count = self.rows * self.columns * 2
-        return count * self.bits_allocated // 8
+        samples = 2 if self.is_subsampled else self.samples_per_pixel
+        return self.rows * self.columns * samples * self.bits_allocated // 8
+
+    @property
+    def is_subsampled(self) -> bool:
+        """Whether two 8-bit pixels share their chroma, PS3.3 C.7.6.3.1.2."""
+        return (
+            self.photometric_interpretation == "YBR_FULL_422"
+            and self.samples_per_pixel == 3
+            and self.bits_allocated == 8
+            and self.columns % 2 == 0
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -55,7 +63,7 @@ class Layout:
 
 
 def decode(pixel_data: bytes, layout: Layout) -> Stored:
-    """The stored values of the only frame, as unsigned bit patterns.
+    """The stored values of the first frame, as unsigned bit patterns.
 
     uint8 or uint16, (rows, columns) or (rows, columns, 3). Signed values keep their bit
     pattern; bits above Bits Stored are as they come.
@@ -93,7 +101,7 @@ def _native(pixel_data: bytes, layout: Layout) -> Stored:
             Failure.PIXELDATA_TRUNCATED,
             f"{len(pixel_data):,} bytes of pixel data, expected {expected:,}",
         )
-    if layout.photometric_interpretation == "YBR_FULL_422":
+    if layout.is_subsampled:
         pixel_data = expand_ybr422(pixel_data[:expected], layout.bits_allocated)
     order = ">" if layout.transfer_syntax_uid == uid.ExplicitVRBigEndian else "<"
     dtype = np.dtype(f"{order}u{layout.bits_allocated // 8}")
@@ -105,11 +113,15 @@ def _native(pixel_data: bytes, layout: Layout) -> Stored:
 
 def _encapsulated(pixel_data: bytes, layout: Layout) -> Stored:
     frame = _frame(pixel_data, layout)
-    if layout.transfer_syntax_uid in _ENDED and not frame.rstrip(b"\0").endswith(_END):
+    if layout.transfer_syntax_uid in _ENDED and not _ends(frame):
         raise Unreadable(
             Failure.PIXELDATA_TRUNCATED, "the codestream ends without its end marker"
         )
     _check_declared(codestream.declared(frame), layout)
+    if codestream.lacks_tiles(frame):
+        raise Unreadable(
+            Failure.PIXELDATA_TRUNCATED, "the codestream ends before its last tile does"
+        )
     said = []
     for decoder in DECODERS[layout.transfer_syntax_uid]:
         try:
@@ -130,6 +142,11 @@ def _encapsulated(pixel_data: bytes, layout: Layout) -> Stored:
         f"{uid.UID(layout.transfer_syntax_uid).name}, header {layout.shape}: "
         + "; ".join(dict.fromkeys(said)),
     )
+
+
+def _ends(frame: bytes) -> bool:
+    # What makes its length even is written as 00, and by some as FF.
+    return frame.rstrip(b"\0\xff").endswith(_END)
 
 
 def _check_declared(declared: Declared | None, layout: Layout) -> None:
@@ -164,7 +181,9 @@ def _frame(pixel_data: bytes, layout: Layout) -> bytes:
             Failure.DECODE_ERROR, f"the pixel data are not encapsulated{hint}"
         )
     try:
-        return next(generate_frames(pixel_data, number_of_frames=1))
+        return next(
+            generate_frames(pixel_data, number_of_frames=layout.number_of_frames)
+        )
     # pydicom raises ValueError, struct.error, EOFError and StopIteration here.
     except Exception as error:
         raise Unreadable(
@@ -178,10 +197,6 @@ def _jpeg(frame: bytes, layout: Layout) -> NDArray[np.generic]:
     if layout.photometric_interpretation == "RGB" and b"Adobe" not in frame[:512]:
         return imagecodecs.jpeg8_decode(frame, colorspace="RGB", outcolorspace="RGB")
     return imagecodecs.jpeg8_decode(frame)
-
-
-def _ljpeg(frame: bytes, layout: Layout) -> NDArray[np.generic]:
-    return imagecodecs.ljpeg_decode(frame)
 
 
 def _jpegls(frame: bytes, layout: Layout) -> NDArray[np.generic]:
@@ -240,8 +255,9 @@ DECODERS: dict[str, tuple[Decoder, ...]] = {
     uid.RLELossless: (_rle,),
     uid.JPEGBaseline8Bit: (_jpeg,),
     uid.JPEGExtended12Bit: (_jpeg,),
-    uid.JPEGLossless: (_ljpeg, _jpeg),
-    uid.JPEGLosslessSV1: (_ljpeg, _jpeg),
+    # liblj92 reads these too, at half the speed, and broken ones crash it.
+    uid.JPEGLossless: (_jpeg,),
+    uid.JPEGLosslessSV1: (_jpeg,),
     uid.JPEGLSLossless: (_jpegls,),
     uid.JPEGLSNearLossless: (_jpegls,),
     uid.JPEG2000Lossless: (_jpeg2k,),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 # Markers without a length: TEM, RSTn, SOI and EOI.
 _ALONE = frozenset({0x01, *range(0xD0, 0xDA)})
+_START_OF_TILE, _END = b"\xff\x90", b"\xff\xd9"
 _JPEG, _JPEG_2000 = b"\xff\xd8", b"\xff\x4f\xff\x51"
 # JPEG 2000 in its file format, which some archives store: the codestream is a box.
 _JP2 = b"\x00\x00\x00\x0cjP  "
@@ -37,6 +38,36 @@ def declared(frame: bytes) -> Declared | None:
         return _jpeg(frame) if frame.startswith(_JPEG) else None
     except (struct.error, ValueError, IndexError):
         return None
+
+
+def lacks_tiles(frame: bytes) -> bool:
+    """Whether a JPEG 2000 codestream ends before the last byte of its last tile.
+
+    Decoders fill in what is missing and say nothing. False where it is none.
+    """
+    try:
+        start = frame.index(_JPEG_2000) if frame.startswith(_JP2) else 0
+        return frame.startswith(_JPEG_2000, start) and _ends_early(frame, start)
+    except (struct.error, ValueError, IndexError, ZeroDivisionError):
+        return True
+
+
+def _ends_early(frame: bytes, start: int) -> bool:
+    # SIZ, 15444-1 A.5.1: the reference grid, the size of a tile, where tiles begin.
+    grid = struct.unpack_from(">2I", frame, start + 8)
+    size = struct.unpack_from(">2I", frame, start + 24)
+    first = struct.unpack_from(">2I", frame, start + 32)
+    across, down = (-(-(g - f) // s) for g, s, f in zip(grid, size, first, strict=True))
+    position, tiles = start + 2, set()
+    while frame[position : position + 2] != _END and position + 12 <= len(frame):
+        if frame[position : position + 2] != _START_OF_TILE:
+            position += 2 + struct.unpack_from(">H", frame, position + 2)[0]
+            continue
+        # SOT, A.4.2; a length of 0 reaches to the end.
+        tile, length = struct.unpack_from(">HI", frame, position + 4)
+        tiles.add(tile)
+        position = position + length if length else len(frame)
+    return position > len(frame) or len(tiles) < across * down
 
 
 def _jpeg_2000(frame: bytes, start: int) -> Declared:

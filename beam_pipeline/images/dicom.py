@@ -202,16 +202,17 @@ def decode(
             cannot be decoded.
     """
     dataset = parse(io.BytesIO(data), _PIXEL_KEYWORDS, limits, pixels=True)
+    pixel_data, vr = attributes.binary(dataset, "PixelData")
+    if not pixel_data:
+        raise _without_pixels(dataset, header)
     photometric = header.photometric_interpretation
     if photometric is None:
         raise Unreadable(
             Failure.MISSING_PHOTOMETRIC,
             "without Photometric Interpretation black cannot be told from white",
         )
-    if not dataset.get("PixelData"):
-        raise _without_pixels(dataset, header)
-    layout = _layout(dataset, photometric)
-    pixel_data = _pixel_data(dataset, layout)
+    layout = _layout(dataset, photometric, max(1, header.number_of_frames or 1))
+    pixel_data = _in_order(pixel_data, vr, layout)
     stored = codecs.decode(pixel_data, layout)
     flags = _excess(pixel_data, layout)
     if photometric in ("MONOCHROME1", "MONOCHROME2"):
@@ -223,12 +224,12 @@ def decode(
     return _grey_of_colour(stored, layout, dataset).flagged(*flags)
 
 
-def _pixel_data(dataset: FileDataset, layout: Layout) -> bytes:
-    pixel_data: bytes = dataset.PixelData
+def _in_order(pixel_data: bytes, vr: str | None, layout: Layout) -> bytes:
+    """Pixel data whose 8-bit pixels stand one after the other."""
     swapped = (
         layout.transfer_syntax_uid == uid.ExplicitVRBigEndian
         and layout.bits_allocated == 8
-        and dataset["PixelData"].VR == "OW"
+        and vr == "OW"
     )
     # PS3.5 8.1.2: in words, two 8-bit pixels change places in big endian.
     return _swapped(pixel_data) if swapped else pixel_data
@@ -265,11 +266,11 @@ def _grey_of_colour(stored: Stored, layout: Layout, dataset: FileDataset) -> Pic
         raise Unreadable(
             Failure.UNSUPPORTED_PIXELS, f"{photometric} with 1 sample a pixel"
         )
-    bits = attributes.whole(dataset, "BitsStored") or 8 * stored.itemsize
-    wide = stored.itemsize == 2 and photometric != "PALETTE COLOR"
-    samples = (stored >> max(0, (bits if wide else 8 * stored.itemsize) - 8)).astype(
-        np.uint8
-    )
+    bits = layout.bits_stored
+    if photometric == "PALETTE COLOR":
+        # Palettes of 16-bit words that hold 8-bit entries are as common as others.
+        bits = 16 if stored.max() > 255 else 8
+    samples = (stored >> max(0, bits - 8)).astype(np.uint8)
     converted = layout.transfer_syntax_uid in _CONVERTED
     if photometric.startswith("YBR_FULL") and not converted:
         samples = convert_color_space(samples, "YBR_FULL", "RGB")
@@ -296,7 +297,7 @@ def _bits_stored(dataset: FileDataset) -> int:
     return stored if 1 <= stored <= 16 else 16
 
 
-def _layout(dataset: FileDataset, photometric: str) -> Layout:
+def _layout(dataset: FileDataset, photometric: str, frames: int) -> Layout:
     numbers = {
         keyword: attributes.whole(dataset, keyword)
         for keyword in ("Rows", "Columns", "BitsAllocated")
@@ -316,4 +317,5 @@ def _layout(dataset: FileDataset, photometric: str) -> Layout:
         bits_stored=_bits_stored(dataset),
         planar_configuration=attributes.whole(dataset, "PlanarConfiguration") or 0,
         photometric_interpretation=photometric,
+        number_of_frames=frames,
     )

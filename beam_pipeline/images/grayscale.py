@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from beam_pipeline.errors import Failure, Flag, Rejected, Rejection, Unreadable
 from beam_pipeline.images import attributes, shutter
 from beam_pipeline.images.codecs import Stored
-from beam_pipeline.images.picture import Picture, Step, measured
+from beam_pipeline.images.picture import Picture, Step, bands, looked_up, measured
 from beam_pipeline.images.stored import Values, stored_values
 
 # Percentiles need no more pixels than this; the rest of a radiograph says the same.
@@ -85,7 +85,7 @@ def render(stored: Stored, dataset: Dataset, voi: str = "auto") -> Picture:
     table = np.rint(255 * grey.values).astype(np.uint8)
     table[padding] = 0
     shown = measured("scaled to 8 bits", table[grey.present])
-    return Picture(table[stored], grey.voi, grey.flags, (*grey.steps, shown))
+    return Picture(looked_up(table, stored), grey.voi, grey.flags, (*grey.steps, shown))
 
 
 def _padding(
@@ -105,7 +105,8 @@ def _padding(
 
 def _found(stored: Stored) -> NDArray[np.bool_]:
     found = np.zeros(2 ** (8 * stored.itemsize), bool)
-    found[stored] = True
+    for band in bands(stored):
+        found[stored[band]] = True
     return found
 
 
@@ -113,7 +114,8 @@ def _apply_modality(grey: _Grey, dataset: Dataset) -> _Grey:
     """PS3.3 C.11.1: the Modality LUT Sequence, or Rescale Slope and Intercept."""
     flags: tuple[Flag, ...] = ()
     if "ModalityLUTSequence" in dataset:
-        lut = read_lut(attributes.value(dataset, "ModalityLUTSequence"), dataset)
+        item = attributes.value(dataset, "ModalityLUTSequence")
+        lut = read_lut(item, dataset, signed=_signed(grey.values))
         if lut is not None:
             return grey.after("Modality LUT Sequence", lut.apply(grey.values))
         flags = (Flag.BAD_MODALITY_LUT,)
@@ -193,7 +195,7 @@ def _tells(shown: Values) -> bool:
 
 def _voi_lut(values: Values, dataset: Dataset) -> _Shown | None:
     item = attributes.value(dataset, "VOILUTSequence")
-    lut = read_lut(item, dataset)
+    lut = read_lut(item, dataset, signed=_signed(values))
     if lut is None:
         return None
     shown = np.clip(lut.apply(values) / lut.full_scale, 0, 1)
@@ -223,8 +225,17 @@ class Lut:
         return found
 
 
-def read_lut(item: Any, dataset: Dataset) -> Lut | None:
-    """The table in a Modality or VOI LUT item, or None where it cannot be used."""
+def _signed(values: Values) -> bool:
+    """Whether what goes into a LUT can be negative, of all that a pixel can store."""
+    return bool(values.min() < 0)
+
+
+def read_lut(item: Any, dataset: Dataset, *, signed: bool) -> Lut | None:
+    """The table in a Modality or VOI LUT item, or None where it cannot be used.
+
+    PS3.3 C.11.1.1.1 and C.11.2.1.1: the first value mapped is signed where the input
+    can be, which after a rescale is not what Pixel Representation says.
+    """
     # Values of the wrong type or number raise anything; such a LUT is not used.
     try:
         count, first, bits = (int(value) for value in item.LUTDescriptor)
@@ -234,7 +245,8 @@ def read_lut(item: Any, dataset: Dataset) -> Lut | None:
         return None
     if entries is None or not 1 <= bits <= 16:
         return None
-    signed = attributes.whole(dataset, "PixelRepresentation") == 1
+    # Its VR says little: implicit VR has none, and many write US whatever it is.
+    first &= 0xFFFF
     if signed and first > 32767:
         first -= 65536
     return Lut(entries.astype(np.float64), first, float(2**bits - 1))

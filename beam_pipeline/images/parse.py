@@ -33,6 +33,8 @@ _BARE: dict[object, uid.UID] = {
 _DEFLATED = uid.DeflatedExplicitVRLittleEndian.encode()
 # File Meta Information comes first; a deflated file names its transfer syntax there.
 _META_BYTES = 4096
+# Deflate makes at most 1,032 bytes of one, so 64 KiB grow to no more than 66 MiB.
+_PIECE_BYTES = 65536
 
 
 def parse(
@@ -68,9 +70,9 @@ def parse(
         ) from error
     if attributes.uid(dataset.file_meta, "TransferSyntaxUID") is None:
         # A data set that came without File Meta Information; PS3.5 10.1 has a default.
-        dataset.file_meta.TransferSyntaxUID = _BARE.get(
-            dataset.original_encoding, uid.ImplicitVRLittleEndian
-        )
+        syntax = _BARE.get(dataset.original_encoding, uid.ImplicitVRLittleEndian)
+        # Anew: the element that stands there may have a VR that takes no UID.
+        dataset.file_meta.add_new("TransferSyntaxUID", "UI", syntax)
     return dataset
 
 
@@ -92,12 +94,15 @@ def _inflated(
     if attributes.text(meta, "TransferSyntaxUID").encode() != _DEFLATED:
         stream.seek(0)
         return None
+    data = io.BytesIO()
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    data = inflater.decompress(stream.read(), limits.inflated_bytes + 1)
-    limits.check_inflated(len(data))
+    while not inflater.eof and (piece := stream.read(_PIECE_BYTES)):
+        data.write(inflater.decompress(piece))
+        limits.check_inflated(data.tell())
+    data.seek(0)
     stop = None if pixels else (lambda tag, vr, n: tag == 0x7FE00010)
     dataset: Dataset = read_dataset(
-        io.BytesIO(data), False, True, stop_when=stop, specific_tags=[*tags]
+        data, False, True, stop_when=stop, specific_tags=[*tags]
     )
     return FileDataset(
         "",

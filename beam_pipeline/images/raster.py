@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from beam_pipeline.errors import Failure, Flag, Rejected, Rejection, Unreadable
 from beam_pipeline.images.header import Asked, Header
-from beam_pipeline.images.picture import Picture, luminance, measured
+from beam_pipeline.images.picture import Picture, looked_up, luminance, measured
 from beam_pipeline.limits import Limits
 from beam_pipeline.manifest import Rendering
 
@@ -66,7 +66,7 @@ def decode(
     image = _open(io.BytesIO(data))
     try:
         image.load()
-        upright = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
     except MemoryError:
         raise
     # Pillow's decoders raise OSError, SyntaxError, ValueError and struct.error alike.
@@ -75,7 +75,7 @@ def decode(
             Failure.DECODE_ERROR,
             f"the {header.format} is corrupt or ends early ({type(error).__name__})",
         ) from error
-    return _polarised(_grey(upright), rendering)
+    return _polarised(_grey(image), rendering)
 
 
 def _open(stream: BinaryIO) -> Image.Image:
@@ -126,14 +126,16 @@ def _from_colour(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), rgba)
-    return luminance(np.asarray(image.convert("RGB")))
+    # Pillow converts RGB to RGB by a copy.
+    return luminance(np.asarray(image if image.mode == "RGB" else image.convert("RGB")))
 
 
 def _scaled(stored: NDArray[np.uint16]) -> Picture:
     highest = int(stored.max())
     low_range = 0 < highest < _LOW_RANGE
     white = highest if low_range else 65535
-    pixels = ((stored.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
+    values = np.minimum(np.arange(65536), white)
+    pixels = looked_up(((values * 255 + white // 2) // white).astype(np.uint8), stored)
     return Picture(
         pixels,
         flags=(Flag.PNG_LOW_RANGE,) if low_range else (),

@@ -16,6 +16,7 @@ from typing import Any
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
+from beam_pipeline.document import Mismatch, build
 from beam_pipeline.images.eligibility import (
     COLUMNS,
     OUTLIER_SCORE,
@@ -24,7 +25,7 @@ from beam_pipeline.images.eligibility import (
     Rule,
     Rules,
 )
-from beam_pipeline.manifest import Manifest, ManifestError, build
+from beam_pipeline.manifest import Manifest
 
 DEFAULT_RULES = Path(__file__).with_name("rules.toml")
 
@@ -107,7 +108,7 @@ def _rules(
             yield _rule(_resolved(entry, references, place), place)
         except _LeftOut:
             continue
-        except ManifestError as error:
+        except Mismatch as error:
             raise RulesError(str(error)) from error
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from beam_pipeline import manifest as manifests
+from beam_pipeline.document import Mismatch
 from beam_pipeline.manifest import ManifestError
 from tests import radiographs
 
@@ -137,5 +138,5 @@ def test_the_digest_covers_the_files_and_the_manifest(folder: Path) -> None:
 
 
 def test_a_multilabel_model_needs_a_threshold_for_each_class() -> None:
-    with pytest.raises(ManifestError, match="2 of them"):
+    with pytest.raises(Mismatch, match="2 of them"):
         radiographs.manifest(task="multilabel")

@@ -103,7 +103,7 @@ def test_reads_deflated_and_rle_files_of_other_makers() -> None:
     ("name", "expected"),
     [
         ("MR_truncated.dcm", "PIXELDATA_TRUNCATED"),
-        ("rtplan.dcm", "MISSING_PHOTOMETRIC"),
+        ("rtplan.dcm", "NO_PIXEL_DATA"),
         ("liver_1frame.dcm", "UNSUPPORTED_PIXELS"),
         ("OBXXXX1A.dcm", "COLOR_IMAGE"),
         ("SC_rgb.dcm", "COLOR_IMAGE"),

@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pydicom import dcmread
+from pydicom import dcmread, uid
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
@@ -198,3 +198,43 @@ def test_every_step_says_its_range() -> None:
     assert ranges[1] == (-10, 8180)
     assert ranges[-1] == (found.pixels.min(), found.pixels.max())
     assert "MONOCHROME1" in found.steps[3].name
+
+
+@pytest.mark.parametrize(
+    "syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian]
+)
+@pytest.mark.parametrize(
+    ("stored", "modality", "first"),
+    [
+        # Unsigned pixels, and a rescale to values that may be negative.
+        (radiographs.gradient(), {"RescaleSlope": 1, "RescaleIntercept": -1024}, -500),
+        # Signed pixels, and a Modality LUT whose output never is.
+        (
+            radiographs.gradient().astype(np.int16) - 2048,
+            {
+                "ModalityLUTSequence": [
+                    radiographs.lut(-2048, list(range(30_000, 50_000, 4)))
+                ]
+            },
+            34_000,
+        ),
+    ],
+    ids=["rescaled", "modality LUT"],
+)
+def test_the_first_value_of_a_voi_lut_has_the_sign_of_its_input(
+    stored: NDArray, modality: dict, first: int, syntax: str
+) -> None:
+    entries = list(range(0, 65536, 32))
+    # As US, which is what most write; in implicit VR a reader has to know.
+    voi_lut = radiographs.lut(0, entries)
+    voi_lut.add_new("LUTDescriptor", "US", [len(entries), first & 0xFFFF, 16])
+    plain = radiographs.dicom(stored, **modality, WindowCenter=None, WindowWidth=None)
+    rendered = radiographs.dicom(
+        stored, transfer_syntax=syntax, **modality, VOILUTSequence=[voi_lut]
+    )
+    values = apply_modality_lut(stored, plain)
+    index = np.clip(values.astype(int) - first, 0, len(entries) - 1)
+    expected = np.rint(np.array(entries)[index] / 65535 * 255)
+    found = radiographs.picture_of(rendered)
+    assert found.voi == "lut"
+    np.testing.assert_array_equal(found.pixels, expected)
