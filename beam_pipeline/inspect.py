@@ -14,11 +14,13 @@ from pydicom.uid import UID
 
 from beam_pipeline import images, manifest
 from beam_pipeline.errors import NotScored, Rejected
-from beam_pipeline.images import Header, Picture, eligibility
+from beam_pipeline.images import Header, Limits, Picture, eligibility
 from beam_pipeline.images.eligibility import Rules, Verdict
 from beam_pipeline.images.rules import compiled
 from beam_pipeline.manifest import Manifest
-from beam_pipeline.read import internal_error
+from beam_pipeline.read import internal_error, open_source
+
+_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,14 @@ def inspect(path: Path, model: Manifest, rules: Rules) -> Inspection:
     found = Inspection()
     preparation = model.preparation
     try:
-        with path.open("rb") as stream:
-            header = images.read_header(stream, path.name, rules.asked)
+        with open_source(str(path)) as stream:
+            bounded = _LIMITS.bounded(stream)
+            header = images.read_header(bounded, path.name, rules.asked)
         verdicts = eligibility.check(header, rules)
         found = Inspection(header, verdicts, error=_refusal(verdicts))
         if not header.has_pixels:
             return found
+        _LIMITS.check_file(path.stat().st_size)
         picture = images.decode(path.read_bytes(), header, preparation.rendering)
         image = images.prepare(picture.pixels, preparation, header.pixel_aspect)
         return dataclasses.replace(found, picture=picture, image=image)

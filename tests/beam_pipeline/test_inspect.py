@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,12 @@ def test_the_model_input_is_saved(
         export[0] / "dark.dcm", model, rules.compiled(model)
     ).image
     np.testing.assert_array_equal(pixels, expected[..., 0])
+
+
+def test_a_pipe_is_not_waited_for(model_dir: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="not a regular file"):
+        inspect.run([tmp_path / "pipe"], model_dir, None, None)
 
 
 def test_a_file_that_is_not_there_is_said(model_dir: Path, tmp_path: Path) -> None:
