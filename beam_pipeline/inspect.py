@@ -18,7 +18,7 @@ from beam_pipeline.images import Header, Limits, Picture, eligibility
 from beam_pipeline.images.eligibility import Rules, Verdict
 from beam_pipeline.images.rules import compiled
 from beam_pipeline.manifest import Manifest
-from beam_pipeline.read import internal_error, open_source
+from beam_pipeline.read import internal_error, open_source, read_failed
 
 _LIMITS = Limits()
 
@@ -51,8 +51,7 @@ def run(
     """Print an inspection of each file; whether all of them would be scored.
 
     Raises:
-        ValueError: a model or rules that cannot be used, or a file that cannot be
-            opened.
+        ValueError: a model or rules that cannot be used.
     """
     model = manifest.load(model_dir)
     manifest.verify(model, model_dir)
@@ -90,7 +89,7 @@ def inspect(path: Path, model: Manifest, rules: Rules) -> Inspection:
     except NotScored as error:
         return dataclasses.replace(found, error=found.error or error)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+        return dataclasses.replace(found, error=read_failed(error))
     # As in the job: a defect of this program, said of the file that it met.
     except Exception as error:
         return dataclasses.replace(found, error=internal_error(error))

@@ -20,6 +20,7 @@ from beam_pipeline.metadata import PathPattern
 from beam_pipeline.records import Metadata, Source
 
 UNMATCHED_METADATA = "metadata_without_file"
+UNMATCHED_PATH = "path_without_match"
 _METRICS = "beam_pipeline"
 # A folder of such a name was to be a file; somebody should know.
 _FILE_NAMES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg")
@@ -242,4 +243,6 @@ def _joined(
         return
     if described is None and path_pattern is not None:
         described = path_pattern.of(uri)
+        if described is None:
+            Metrics.counter(_METRICS, UNMATCHED_PATH).inc()
     yield source if described is None else replace(source, metadata=described)

@@ -86,8 +86,15 @@ def check(path: str) -> int:
     Raises:
         MetadataError: as `read` does, or the file cannot be opened.
     """
+    seen: set[str] = set()
     try:
-        return sum(1 for _ in read(path))
+        for number, (uri, _) in enumerate(read(path), 2):
+            if uri in seen:
+                raise MetadataError(
+                    f"{path}, row {number}: its path stands there twice"
+                )
+            seen.add(uri)
+        return len(seen)
     except (OSError, pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
         raise MetadataError(
             f"{path} cannot be read ({type(error).__name__})"

@@ -88,7 +88,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="files to score: a folder, or a pattern such as 'export/**' (* stays in a "
         "folder, ** does not); may be repeated",
     )
-    add("--output", required=True, metavar="DIR", help="where runs are written")
+    add(
+        "--output",
+        type=_folder,
+        required=True,
+        metavar="DIR",
+        help="where runs are written",
+    )
     add_model(parser)
     thresholds = parser.add_mutually_exclusive_group()
     thresholds.add_argument(
@@ -128,7 +134,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default = getattr(Limits(), name)
         add(
             f"--max_{name}",
-            type=type(default),
+            type=_positive if isinstance(default, int) else _duration,
             default=default,
             metavar="N",
             help=f"most {what} of one file (default: %(default)s)",
@@ -283,6 +289,20 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return value
+
+
+def _duration(text: str) -> float:
+    value = float(text)
+    # Clocks cannot be set to any number; a day is more than a file needs.
+    if not 0 < value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 86400")
+    return value
+
+
+def _folder(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; is a variable not set?")
+    return text
 
 
 def _run_id(text: str) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 from beam_pipeline.images import Header
 from beam_pipeline.records import Outcome
@@ -61,16 +62,24 @@ class Pseudonyms:
         )
 
     def applied(self, outcome: Outcome) -> Outcome:
-        """`outcome` without UIDs of its own and without its path."""
+        """`outcome` without UIDs of its own, its path, and digests of its bytes.
+
+        Who has the files could find a row by their digest.
+        """
         if not self.deidentify:
             return outcome
         return replace(
             outcome,
-            source_uri=f"hmac-sha256:{self._hash('uri', outcome.source_uri)}",
+            source_uri=self._keyed("uri", outcome.source_uri),
+            source_digest=self._keyed("digest", outcome.source_digest),
+            image_digest=self._keyed("digest", outcome.image_digest),
             study_instance_uid=self._uid(outcome.study_instance_uid),
             series_instance_uid=self._uid(outcome.series_instance_uid),
             sop_instance_uid=self._uid(outcome.sop_instance_uid),
         )
+
+    def _keyed(self, kind: str, text: Any) -> Any:
+        return text and f"hmac-sha256:{self._hash(kind, text)}"
 
     def _uid(self, uid: str | None) -> str | None:
         """A UID of 128 bits under the root 2.25, PS3.5 B.2."""

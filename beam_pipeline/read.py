@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import os
 import stat
 import traceback
@@ -69,7 +68,7 @@ class Reading:
         except MemoryError:
             yield outcome.ended(self.limits.out_of_memory())
         except OSError as error:
-            yield outcome.ended(_read_failed(error))
+            yield outcome.ended(read_failed(error))
         # A defect of ours must not cost a hospital its night; it costs this file.
         except Exception as error:
             yield outcome.ended(internal_error(error))
@@ -143,13 +142,17 @@ def open_source(uri: str) -> BinaryIO:
 def _open_local(path: bytes) -> BinaryIO:
     # Opening a FIFO would wait for somebody to write to it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file")
+        kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
+        kind = kinds.get(stat.S_IFMT(mode), "device")
+        raise Unreadable(Failure.READ_FAILED, f"it is a {kind}, and no file")
     return os.fdopen(descriptor, "rb")
 
 
-def _read_failed(error: OSError) -> Unreadable:
+def read_failed(error: OSError) -> Unreadable:
+    """READ_FAILED: what the system says, without the path."""
     # The message of an OSError holds the path, which may hold a name.
     known = os.strerror(error.errno) if error.errno else type(error).__name__
     return Unreadable(Failure.READ_FAILED, known)

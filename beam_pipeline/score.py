@@ -45,7 +45,15 @@ _LOGGER = logging.getLogger(__name__)
 # Beam's flags may hold a bucket's credentials.
 _NOT_RECORDED = ("beam",)
 # Paths may hold a patient's name.
-_PATHS = ("input", "output", "metadata", "path_pattern", "pseudonym_key_file")
+_PATHS = (
+    "input",
+    "output",
+    "model",
+    "metadata",
+    "path_pattern",
+    "eligibility",
+    "pseudonym_key_file",
+)
 
 
 class NothingMatched(Exception):
@@ -136,15 +144,19 @@ def run(job: Job) -> list[str]:
     return broken
 
 
+_WARNINGS = {
+    match.UNMATCHED_METADATA: "--metadata: %d of its paths are of no file that was "
+    "listed; paths are relative to the folder of the table",
+    match.UNMATCHED_PATH: "--path_pattern: the paths of %d files do not match it",
+}
+
+
 def _warn_of_metadata(result: Any) -> None:
-    name = MetricsFilter().with_name(match.UNMATCHED_METADATA)
-    for counter in result.metrics().query(name)["counters"]:
-        if counter.committed:
-            _LOGGER.warning(
-                "--metadata: %d of its paths are of no file that was listed; paths are "
-                "relative to the folder of the table",
-                counter.committed,
-            )
+    for name, warning in _WARNINGS.items():
+        named = MetricsFilter().with_name(name)
+        for counter in result.metrics().query(named)["counters"]:
+            if counter.committed:
+                _LOGGER.warning(warning, counter.committed)
 
 
 def _check_output(run: Run, patterns: Sequence[str]) -> None:

@@ -81,13 +81,17 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What a file must meet, and what it is found to be where it does not."""
+    """What a file must meet, and what it is found to be where it does not.
+
+    `detail` says so in words, where the test itself does not.
+    """
 
     name: str
     test: Condition
     unmet: Finding
     when: Condition | None = None
     absent: Finding | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,12 +136,8 @@ class Rules:
 
 
 def check(header: Header, rules: Rules) -> tuple[Verdict, ...]:
-    """The verdict of every rule that a header can answer, in order."""
-    return tuple(
-        _verdict(rule, header)
-        for rule in rules.rules
-        if rule.test.attribute != OUTLIER_SCORE
-    )
+    """The verdict of every rule, in order; some have to wait for the model."""
+    return tuple(_verdict(rule, header) for rule in rules.rules)
 
 
 def check_outlier_score(score: float | None, rules: Rules) -> tuple[Verdict, ...]:
@@ -164,6 +164,8 @@ def require(verdicts: Iterable[Verdict]) -> tuple[str, ...]:
 
 
 def _verdict(rule: Rule, header: Header) -> Verdict:
+    if rule.test.attribute == OUTLIER_SCORE:
+        return Verdict(rule.name, None, "asked after inference")
     if rule.when and not rule.when.met(header.values(rule.when.attribute)):
         return Verdict(rule.name, None, "does not apply")
     values = header.values(rule.test.attribute)
@@ -172,10 +174,11 @@ def _verdict(rule: Rule, header: Header) -> Verdict:
 
 def _judged(rule: Rule, values: tuple[Any, ...], shown: str) -> Verdict:
     if not values:
-        return Verdict(rule.name, rule.absent, "not stated")
+        return Verdict(rule.name, rule.absent, f"{rule.test.attribute} is not stated")
     if rule.test.met(values):
         return Verdict(rule.name, None, shown)
-    return Verdict(rule.name, rule.unmet, f"{shown} {_wanted(rule.test)}")
+    why = f": {rule.detail}" if rule.detail else f" {_wanted(rule.test)}"
+    return Verdict(rule.name, rule.unmet, f"{shown}{why}")
 
 
 def _shown(attribute: str, header: Header) -> str:

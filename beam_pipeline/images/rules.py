@@ -134,8 +134,12 @@ def _spread(value: Any) -> list[Any]:
 
 def _rule(entry: dict[str, Any], place: str) -> Rule:
     tests = {field.name for field in dataclasses.fields(Condition)} - {"absent"}
+    detail = entry.get("detail", "")
+    _require(isinstance(detail, str), place, "detail is no text")
     unmet = {key: entry[key] for key in ("reject", "flag") if key in entry}
-    unknown = entry.keys() - tests - {"name", "when", "absent", "reject", "flag"}
+    unknown = (
+        entry.keys() - tests - {"name", "when", "absent", "reject", "flag", "detail"}
+    )
     _require(not unknown, place, f"unknown key {', '.join(sorted(unknown))}")
     test = {key: value for key, value in entry.items() if key in tests}
     rule = Rule(
@@ -144,6 +148,7 @@ def _rule(entry: dict[str, Any], place: str) -> Rule:
         unmet=_finding(unmet, place),
         when=_condition(entry["when"], place) if "when" in entry else None,
         absent=_finding(entry["absent"], place) if "absent" in entry else None,
+        detail=detail,
     )
     late = OUTLIER_SCORE in (rule.test.attribute, rule.when and rule.when.attribute)
     _require(
@@ -159,6 +164,8 @@ def _condition(entry: Any, place: str) -> Condition:
     given = (condition.any_of, condition.matches, condition.range)
     count = sum(test is not None for test in given) + condition.absent
     _require(count == 1, place, "exactly one test is needed: any_of, matches or range")
+    low, high = condition.range or (0, 0)
+    _require(low <= high, place, f"range: {low:g} to {high:g} holds nothing")
     _check_attribute(condition.attribute, place)
     try:
         re.compile(condition.matches or "")

@@ -65,12 +65,12 @@ def test_the_model_input_is_saved(
     np.testing.assert_array_equal(pixels, expected[..., 0])
 
 
-def test_a_pipe_is_not_waited_for(model_dir: Path, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_does_not_end_the_others(
+    model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="not a regular file"):
-        inspect.run([tmp_path / "pipe"], model_dir, None, None)
-
-
-def test_a_file_that_is_not_there_is_said(model_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="No such file"):
-        inspect.run([tmp_path / "gone.dcm"], model_dir, None, None)
+    odd = [tmp_path / "pipe", tmp_path, tmp_path / "gone.dcm"]
+    assert not inspect.run(odd, model_dir, None, None)
+    printed = capsys.readouterr().out
+    for said in ("it is a pipe", "it is a folder", "No such file or directory"):
+        assert f"ERROR READ_FAILED: {said}" in printed

@@ -66,6 +66,7 @@ def test_an_age_over_90_and_a_code_that_is_none_are_not_repeated(
         ("path,patient_age_years\na.png,-1\n", "row 2: patient_age_years"),
         ("path,patient_sex\na.png,canary\n", "row 2: patient_sex is not M, F or O"),
         ("path,patient_sex\n,M\n", "row 2: no path"),
+        ("path,patient_sex\na.png,M\na.png,F\n", "row 3: its path stands there twice"),
     ],
 )
 def test_what_is_wrong_is_named_and_never_repeated(

@@ -66,9 +66,9 @@ def test_a_rejected_file_keeps_its_header_and_is_read_no_further(
     assert found.source_digest is None
 
 
-@pytest.mark.parametrize("name", ["gone.dcm", "folder"])
+@pytest.mark.parametrize("name", ["gone.dcm", "canary"])
 def test_a_file_that_cannot_be_read_is_a_row(tmp_path: Path, name: str) -> None:
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "canary").mkdir()
     found = last(Source(str(tmp_path / name)))
     assert (found.status, found.reason) == ("ERROR", "READ_FAILED")
     assert name not in found.detail
