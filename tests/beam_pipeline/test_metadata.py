@@ -150,9 +150,13 @@ def test_a_table_gives_studies_and_meets_the_rules(
     assert "1 of its paths are of no file" in caplog.text
 
 
-def test_the_path_gives_studies_too(model_dir: Path, tmp_path: Path) -> None:
-    pattern = r"--path_pattern=/(?P<study_instance_uid>[\d.]+)/[^/]+$"
-    rows = score(export(tmp_path), model_dir, tmp_path / "out", pattern)
+def test_the_path_gives_studies_too(
+    model_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pattern = r"--path_pattern=/(?P<study_instance_uid>[\d.]+)/[^/]+\.png$"
+    with caplog.at_level(logging.WARNING):
+        rows = score(export(tmp_path), model_dir, tmp_path / "out", pattern)
+    assert "the paths of 1 files do not match" in caplog.text
     assert rows["b.png"]["study_instance_uid"] == "1.2.3"
     assert rows["c.dcm"]["study_instance_uid"] == "1.9"
 

@@ -110,6 +110,10 @@ def test_a_file_may_change_add_and_leave_out(tmp_path: Path) -> None:
             "2 values",
         ),
         (
+            "[[rule]]\nname='x'\nattribute='rows'\nrange=[20,0]\nflag='A'",
+            "20 to 0 holds nothing",
+        ),
+        (
             "[[rule]]\nname='x'\nattribute='rows'\nrang=[1,2]\nflag='A'",
             "unknown key rang",
         ),
