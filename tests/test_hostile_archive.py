@@ -139,7 +139,7 @@ def kinds() -> list[Kind]:
         (fixed(hostile.huge_rows(uid.JPEG2000Lossless)), "TOO_LARGE"),
         (fixed(hostile.larger_codestream(uid.JPEGLSLossless)), "DECODE_ERROR"),
         (fixed(hostile.larger_codestream(uid.JPEG2000Lossless)), "DECODE_ERROR"),
-        (fixed(hostile.many_tiles()), "DECODE_ERROR"),
+        (fixed(hostile.many_tiles()), "PIXELDATA_TRUNCATED"),
         (fixed(hostile.nested(10_000)), "CORRUPT_HEADER"),
         (fixed(hostile.png(65535, 65535)), "TOO_LARGE"),
         (fixed(hostile.png_text_bomb(256 * MIB)), "CORRUPT_HEADER"),
