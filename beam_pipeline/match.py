@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -143,16 +142,13 @@ def _walk(beginning: str, ways: _Ways) -> Iterator[str]:
             yield path
         if folder in above or not ways.lead_through(path):
             continue
-        entries = _entries(path)
-        if entries is None:
-            yield path
-            continue
-        with entries as found:
-            for entry in found:
-                if _is_folder(entry):
-                    waiting.append((entry.path, above | {folder}))
-                elif ways.lead_to(entry.path):
-                    yield entry.path
+        for entry in _entries(path):
+            if entry is None:
+                yield path
+            elif _is_folder(entry):
+                waiting.append((entry.path, above | {folder}))
+            elif ways.lead_to(entry.path):
+                yield entry.path
 
 
 def _parents(path: str) -> Iterator[str]:
@@ -170,14 +166,13 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _entries(
-    path: str,
-) -> AbstractContextManager[Iterator[os.DirEntry[str]]] | None:
-    """What is in a folder; None where it may not be read."""
+def _entries(path: str) -> Iterator[os.DirEntry[str] | None]:
+    """What is in a folder; None where it cannot be read, or read no further."""
     try:
-        return os.scandir(path)
+        with os.scandir(path) as entries:
+            yield from entries
     except OSError:
-        return None
+        yield None
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -221,11 +216,14 @@ def covers(pattern: str, path: str) -> bool:
 
 
 def _literal(directory: str) -> str:
-    """A path whose name no glob character can be taken from.
+    """A pattern that `directory` matches; Beam's have sets of characters, no escape.
 
-    Beam's patterns have no escape; `?` in their place matches the character itself.
+    One set stands for both brackets: Python warns of a set that begins with the opening
+    one.
     """
-    return re.sub(r"[\[\]*]", "?", directory)
+    return re.sub(
+        r"([\[\]])|([*?])", lambda m: "[][]" if m[1] else f"[{m[2]}]", directory
+    )
 
 
 def _by_uri(source: Source) -> tuple[str, Source]:

@@ -6,6 +6,7 @@ is absolute, a URI, or relative to the folder that holds the table.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -25,7 +26,7 @@ from beam_pipeline.records import Metadata
 
 PATH = "path"
 COLUMNS = tuple(field.name for field in dataclasses.fields(Metadata))
-_UID = re.compile(r"[0-9.]{1,64}")
+_UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)+")
 _OLDEST = 90.0
 
 
@@ -58,9 +59,14 @@ class PathPattern:
             )
 
     def of(self, uri: str) -> Metadata | None:
-        """What the path of a file says of it; None where the pattern does not match."""
+        """What the path of a file says of it; None where the pattern does not match.
+
+        What it says that cannot be is left out: a file's name stops no run.
+        """
         match = re.search(self.pattern, uri)
-        return None if match is None else _metadata(match.groupdict(), "its path")
+        if match is None:
+            return None
+        return Metadata(**dict(_possible(match.groupdict())))
 
 
 def read(path: str) -> Iterator[tuple[str, Metadata]]:
@@ -124,13 +130,22 @@ def _check_columns(names: Iterable[str], path: str) -> None:
         )
 
 
+def _possible(groups: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in _given(groups).items():
+        with contextlib.suppress(MetadataError):
+            yield name, _value(name, value, "its path")
+
+
 def _metadata(row: Mapping[str, Any], where: str) -> Metadata:
-    given = {
+    return Metadata(**{n: _value(n, v, where) for n, v in _given(row).items()})
+
+
+def _given(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
         name: row[name]
         for name in COLUMNS
         if row.get(name) is not None and str(row[name]).strip()
     }
-    return Metadata(**{name: _value(name, v, where) for name, v in given.items()})
 
 
 def _value(name: str, value: Any, where: str) -> Any:

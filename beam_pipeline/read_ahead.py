@@ -44,10 +44,10 @@ class ReadAhead(beam.DoFn):
         self._reading = reading
         self._workers = workers
         self._shared = Shared()
+        self._pending: deque[tuple[Future[Ready | Outcome], WindowedValue]] = deque()
 
     def setup(self) -> None:
         self._pool = self._shared.acquire(lambda: _Pool(self._reading, self._workers))
-        self._pending: deque[tuple[Future[Ready | Outcome], WindowedValue]] = deque()
 
     def process(
         self,
@@ -75,9 +75,10 @@ class ReadAhead(beam.DoFn):
 
     def _next(self) -> WindowedValue:
         future, place = self._pending.popleft()
-        outcome = future.result()
-        self._pool.release()
-        return place.with_value(outcome)
+        try:
+            return place.with_value(future.result())
+        finally:
+            self._pool.release()
 
 
 class _Pool:

@@ -50,7 +50,7 @@ REGIONS = {
     "39607008": "LUNG",
     "T-28000": "LUNG",
 }
-_OTHER_REGION = "OTHER"
+_OTHER = "OTHER"
 # The description of a series or a protocol; that of a study speaks of all its views.
 _DESCRIPTIONS = (
     "SeriesDescription",
@@ -67,7 +67,7 @@ def body_part(dataset: Dataset) -> str:
     if stated:
         return stated
     code = _code(dataset, "AnatomicRegionSequence")
-    return REGIONS.get(code, _OTHER_REGION) if code else ""
+    return REGIONS.get(code, _OTHER) if code else ""
 
 
 def view(dataset: Dataset) -> tuple[str, str | None]:
@@ -75,9 +75,10 @@ def view(dataset: Dataset) -> tuple[str, str | None]:
     stated = attributes.text(dataset, "ViewPosition")
     if stated:
         return stated, "ViewPosition"
-    coded = VIEWS.get(_code(dataset, "ViewCodeSequence"))
-    if coded:
-        return coded, "ViewCodeSequence"
+    code = _code(dataset, "ViewCodeSequence")
+    if code:
+        # An oblique or tangential view has a frontal patient orientation too.
+        return VIEWS.get(code, _OTHER), "ViewCodeSequence"
     # PS3.3 C.7.6.1.1.1: the direction of a row. Across the body it is frontal.
     along_row = attributes.text(dataset, "PatientOrientation")[:1]
     if along_row and along_row in "LRAP":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import MutableSequence
 from datetime import date
 from typing import Any
 
@@ -17,7 +18,7 @@ from pydicom.dataset import Dataset
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 # What a column holds; no attribute that is read here may be larger.
 _LARGEST = 2**31 - 1
-_AGE = re.compile(r"(\d{3})([DWMY])")
+_AGE = re.compile(r"(\d{1,4})\s*([DWMY])")
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 # Ages over 89 identify (45 CFR 164.514(b)(2)(i)(C)): one figure stands for all of them.
 _OLDEST = 90.0
@@ -30,7 +31,8 @@ def values(dataset: Dataset, keyword: str) -> list[Any]:
     # pydicom converts on access, and a value that is not of its VR raises anything.
     try:
         found = dataset.get(keyword)
-        several = not isinstance(found, str | bytes) and hasattr(found, "__len__")
+        # A PersonName has a length too, that of its text.
+        several = isinstance(found, MutableSequence)
         return [v for v in (found if several else [found]) if v is not None and v != ""]
     except Exception:
         return []
@@ -106,8 +108,9 @@ def uid(dataset: Dataset, keyword: str) -> str | None:
 def age_years(dataset: Dataset) -> float | None:
     """Patient's Age (0010,1010), nnnD, nnnW, nnnM or nnnY, else since the birth date.
 
-    In years, at most 90, which stands for all higher ages. Reckoned from dates it is in
-    completed years, below two in completed months.
+    Leading zeros may be missing, as some consoles leave them out. In years, at most 90,
+    which stands for all higher ages. Reckoned from dates it is in completed years,
+    below two in completed months.
     """
     match = _AGE.fullmatch(text(dataset, "PatientAge"))
     age = int(match[1]) * _YEARS[match[2]] if match else _age_at_examination(dataset)

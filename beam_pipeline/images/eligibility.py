@@ -35,7 +35,7 @@ class Condition:
 
     Attributes:
         attribute: a name of `Header`, or a DICOM keyword.
-        any_of: met when a value is one of these.
+        any_of: met when a value is one of these, ignoring case.
         matches: met when this regular expression is found, ignoring case, in the
             values, joined by backslashes as DICOM writes them.
         range: met when the first value is a number from the first to the second.
@@ -56,7 +56,8 @@ class Condition:
 
     def _tested(self, values: tuple[Any, ...]) -> bool:
         if self.any_of is not None:
-            return any(value in self.any_of for value in values)
+            wanted = {_comparable(each) for each in self.any_of}
+            return any(_comparable(value) in wanted for value in values)
         if self.matches is not None:
             written = "\\".join(map(str, values))
             return re.search(self.matches, written, re.IGNORECASE) is not None
@@ -127,8 +128,9 @@ class Rules:
         return Asked(
             frozenset(c.attribute for c in conditions) - COLUMNS,
             frozenset(
-                value
+                value.upper()
                 for condition in conditions
+                if condition.attribute in COLUMNS
                 for value in condition.any_of or ()
                 if isinstance(value, str)
             ),
@@ -177,7 +179,7 @@ def _judged(rule: Rule, values: tuple[Any, ...], shown: str) -> Verdict:
         return Verdict(rule.name, rule.absent, f"{rule.test.attribute} is not stated")
     if rule.test.met(values):
         return Verdict(rule.name, None, shown)
-    why = f": {rule.detail}" if rule.detail else f" {_wanted(rule.test)}"
+    why = f": {rule.detail}" if rule.detail else f" {_wanted(rule)}"
     return Verdict(rule.name, rule.unmet, f"{shown}{why}")
 
 
@@ -189,8 +191,12 @@ def _shown(attribute: str, header: Header) -> str:
     return f"{attribute} {_named(value)}"
 
 
-def _wanted(test: Condition) -> str:
-    if test.range is not None:
+def _wanted(rule: Rule) -> str:
+    test = rule.test
+    if test.attribute not in COLUMNS:
+        # What it is compared with may be a name, and the value with it.
+        phrase = f"as the rule {rule.name} wants it"
+    elif test.range is not None:
         phrase = f"from {test.range[0]:g} to {test.range[1]:g}"
     elif test.matches is not None:
         phrase = f"a match of {test.matches}"
@@ -202,6 +208,11 @@ def _wanted(test: Condition) -> str:
 def _named(value: object) -> object:
     known = isinstance(value, str) and re.fullmatch(r"[0-9.]+", value)
     return UID(str(value)).name if known else value
+
+
+def _comparable(value: Any) -> str:
+    # A DICOM keyword's values are text, also where they are numbers.
+    return str(value).upper()
 
 
 def _number(values: tuple[Any, ...]) -> float:
