@@ -222,7 +222,11 @@ def _about(options: ScoringOptions, policy: Policy) -> dict[str, Any]:
             "operating_point": policy.operating_point,
             "thresholds": policy.thresholds,
         },
-        "rules": [_plain(rule) for rule in policy.rules.rules],
+        "rules": [
+            # What a rule looks for may be a name or an identifier.
+            rule.name if options.deidentify else _plain(rule)
+            for rule in policy.rules.rules
+        ],
         "pseudonyms": policy.pseudonyms
         and {
             "key_id": policy.pseudonyms.key_id,

@@ -184,6 +184,8 @@ def _frame(pixel_data: bytes, layout: Layout) -> bytes:
         return next(
             generate_frames(pixel_data, number_of_frames=layout.number_of_frames)
         )
+    except MemoryError:
+        raise
     # pydicom raises ValueError, struct.error, EOFError and StopIteration here.
     except Exception as error:
         raise Unreadable(

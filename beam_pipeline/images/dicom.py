@@ -283,6 +283,8 @@ def _looked_up(stored: Stored, dataset: FileDataset) -> Stored:
     try:
         found: Stored = apply_color_lut(stored, dataset)
         return found
+    except MemoryError:
+        raise
     # A palette that is absent or not as long as it says: ValueError, AttributeError …
     except Exception as error:
         raise Rejected(

@@ -241,6 +241,8 @@ def read_lut(item: Any, dataset: Dataset, *, signed: bool) -> Lut | None:
         count, first, bits = (int(value) for value in item.LUTDescriptor)
         little_endian = dataset.original_encoding[1] is not False
         entries = _lut_data(item, (count & 0xFFFF) or 65536, bits, little_endian)
+    except MemoryError:
+        raise
     except Exception:
         return None
     if entries is None or not 1 <= bits <= 16:

@@ -27,6 +27,8 @@ _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I")
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 # A 16-bit file with 12 bits in it: exporters that do not scale to the full range.
 _LOW_RANGE = 4096
+# One that uses 13 to 15 bits may also be a dark image of 16: it is left as it is.
+_HALF_RANGE = 32768
 # The border is a twentieth of the width, on the left and on the right.
 _BORDER = 20
 _BRIGHTER = 16
@@ -133,12 +135,13 @@ def _from_colour(image: Image.Image) -> NDArray[np.uint8]:
 def _scaled(stored: NDArray[np.uint16]) -> Picture:
     highest = int(stored.max())
     low_range = 0 < highest < _LOW_RANGE
+    half_empty = 0 < highest < _HALF_RANGE
     white = highest if low_range else 65535
     values = np.minimum(np.arange(65536), white)
     pixels = looked_up(((values * 255 + white // 2) // white).astype(np.uint8), stored)
     return Picture(
         pixels,
-        flags=(Flag.PNG_LOW_RANGE,) if low_range else (),
+        flags=(Flag.PNG_LOW_RANGE,) if half_empty else (),
         steps=(
             measured("stored values, 16 bits", stored),
             measured(f"scaled so that {white} is white", pixels),

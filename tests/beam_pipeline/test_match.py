@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import apache_beam as beam
@@ -82,6 +84,37 @@ def test_what_is_odd_has_its_row_and_links_do_not_go_round(
 def test_a_file_is_found_by_its_own_name(odd: Path) -> None:
     [source] = match.list_files(match.normalise(str(odd / "r [1]*.dcm")))
     assert source.uri == str(odd / "r [1]*.dcm")
+
+
+@pytest.mark.parametrize("name", ["x[1]", "x*", "x?"])
+def test_a_folder_s_own_name_stands_for_no_other(tmp_path: Path, name: str) -> None:
+    for folder in (name, "x(1)", "x1", "xy"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.dcm").touch()
+    found = match.list_files(match.normalise(str(tmp_path / name)))
+    assert [source.uri for source in found] == [str(tmp_path / name / "a.dcm")]
+
+
+def test_a_folder_that_can_be_read_no_further_has_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("1.dcm", "2.dcm"):
+        (tmp_path / name).touch()
+    whole = os.scandir
+
+    @contextlib.contextmanager
+    def broken(path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+        def some() -> Iterator[os.DirEntry[str]]:
+            with whole(path) as entries:
+                yield next(entries)
+            raise OSError(5, "Input/output error")
+
+        yield some()
+
+    monkeypatch.setattr(os, "scandir", broken)
+    found = [source.uri for source in match.list_files(str(tmp_path / "**"))]
+    assert len(found) == 2
+    assert found[-1] == str(tmp_path)
 
 
 def test_a_folder_that_may_not_be_listed_has_a_row() -> None:

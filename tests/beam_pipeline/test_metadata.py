@@ -99,6 +99,24 @@ def test_a_pattern_finds_uids_in_the_path() -> None:
     assert pattern.of("/export/else.png") is None
 
 
+def test_what_a_path_says_that_cannot_be_is_left_out() -> None:
+    """A file's name stops no run."""
+    pattern = PathPattern(
+        r"(?P<study_instance_uid>\w+)_(?P<patient_sex>\w)_(?P<patient_age_years>\w+)_"
+        r"(?P<view_position>\w+)\.png$"
+    )
+    found = pattern.of("/export/mueller_X_4Y_PA.png")
+    assert found == Metadata(view_position="PA")
+
+
+@pytest.mark.parametrize("uid", ["1", "...", "1.", ".1", "1..2", "1." + "2" * 63])
+def test_a_uid_that_is_none_is_left_out(uid: str) -> None:
+    assert (
+        PathPattern(r"(?P<study_instance_uid>[^/]+)\.png$").of(f"/export/{uid}.png")
+        == Metadata()
+    )
+
+
 @pytest.mark.parametrize("pattern", ["(", "no group", "(?P<name>.*)"])
 def test_a_pattern_that_cannot_be_used_is_refused(pattern: str) -> None:
     with pytest.raises(MetadataError):

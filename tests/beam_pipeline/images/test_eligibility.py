@@ -6,8 +6,8 @@ import pytest
 from pydicom import uid
 
 from beam_pipeline.errors import Flag, Rejected
-from beam_pipeline.images import Header, eligibility, rules
-from beam_pipeline.images.eligibility import Condition, Rules
+from beam_pipeline.images import Header, attributes, eligibility, rules
+from beam_pipeline.images.eligibility import Condition, Finding, Rule, Rules
 from tests import radiographs
 
 RULES = rules.compiled(radiographs.manifest())
@@ -117,6 +117,10 @@ def test_every_rule_gives_its_verdict_behind_one_that_rejects() -> None:
         ({"any_of": ("A", "B")}, ("C", "B"), True),
         ({"any_of": ("A", "B")}, ("C",), False),
         ({"any_of": ("A",), "negate": True}, ("A", "C"), False),
+        ({"any_of": ("a",)}, ("A",), True),
+        ({"any_of": (2,)}, ("2",), True),
+        ({"any_of": (True,)}, (True,), True),
+        ({"any_of": (True,)}, (False,), False),
         ({"matches": r"^L\\F$"}, ("L", "F"), True),
         ({"matches": "chest"}, ("XR CHEST PA",), True),
         ({"matches": "chest", "negate": True}, ("HAND",), True),
@@ -142,6 +146,21 @@ def test_a_detail_repeats_a_column_and_never_an_attribute() -> None:
     assert "CANARY" not in caught.value.detail
     with pytest.raises(Rejected, match="HAND is not one of CHEST"):
         judge(body_part="HAND")
+
+
+def test_a_detail_repeats_no_name_that_a_rule_looks_for() -> None:
+    condition = Condition(attribute="PatientName", any_of=("CANARY",), negate=True)
+    rule = Rule(name="test_patient", test=condition, unmet=Finding(reject="TEST"))
+    named = header(attributes={"PatientName": ("CANARY",)})
+    [verdict] = eligibility.check(named, Rules((rule,)))
+    assert verdict.finding
+    assert "CANARY" not in verdict.detail
+    assert "CANARY" not in Rules((rule,)).asked.terms
+
+
+def test_a_patient_s_name_can_be_asked_for() -> None:
+    named = radiographs.dicom(radiographs.chest(0.5), PatientName="TEST^PHANTOM")
+    assert attributes.texts(named, "PatientName") == ("TEST^PHANTOM",)
 
 
 def test_a_header_is_asked_for_what_rules_name() -> None:

@@ -60,11 +60,16 @@ def test_raster_12_bits_in_16_are_scaled_by_their_maximum_and_flagged() -> None:
     assert found.flags == (Flag.PNG_LOW_RANGE,)
 
 
-@pytest.mark.parametrize(("highest", "low"), [(4095, True), (4096, False)])
-def test_raster_a_low_range_ends_at_12_bits(highest: int, low: bool) -> None:
+@pytest.mark.parametrize(
+    ("highest", "brightest", "flagged"),
+    [(4095, 255, True), (4096, 16, True), (32767, 127, True), (32768, 128, False)],
+)
+def test_raster_a_low_range_is_scaled_to_12_bits_and_flagged_to_15(
+    highest: int, brightest: int, flagged: bool
+) -> None:
     found = picture(np.array([[0, highest]], np.uint16))
-    assert (Flag.PNG_LOW_RANGE in found.flags) == low
-    assert found.pixels.max() == (255 if low else 16)
+    assert found.pixels.max() == brightest
+    assert (Flag.PNG_LOW_RANGE in found.flags) == flagged
 
 
 def test_raster_1_bit_is_rejected() -> None:

@@ -140,6 +140,28 @@ def test_rule_17_a_description_rejects_where_no_code_says(keyword: str) -> None:
     assert flags(**{"BodyPartExamined": "CHEST", keyword: "Left hand"}) == ()
 
 
+@pytest.mark.parametrize(
+    ("said", "rejected"),
+    [
+        ("HANDS", True),
+        ("Both knees", True),
+        ("L-SPINE", True),
+        ("CSPINE LAT", True),
+        ("FEET_AP", True),
+        ("HAND2", True),
+        ("CHEST HEAD UP", False),
+        ("THORAX AP, ARMS BESIDE HEAD", False),
+        ("HEADQUARTERS", False),
+    ],
+)
+def test_rule_17_what_a_description_names(said: str, rejected: bool) -> None:
+    attributes = {"BodyPartExamined": None, "ProtocolName": said}
+    if rejected:
+        assert refusal(**attributes) == "BODY_PART"
+    else:
+        assert Flag.BODY_PART_UNKNOWN in flags(**attributes)
+
+
 # Rule 18: view
 
 
@@ -201,6 +223,16 @@ def test_rule_18_the_sources_are_asked_in_order() -> None:
     ]
 
 
+def test_rule_18_a_coded_view_of_another_kind_is_not_frontal() -> None:
+    """An oblique view lies across the body too."""
+    oblique = {
+        "ViewPosition": None,
+        "ViewCodeSequence": [code("399260004")],
+        "PatientOrientation": ["L", "F"],
+    }
+    assert refusal(**oblique) == "UNSUPPORTED_VIEW"
+
+
 def test_rule_18_a_view_that_nothing_tells_is_flagged() -> None:
     assert flags(ViewPosition=None) == (Flag.VIEW_UNKNOWN,)
     both = {"ViewPosition": "", "SeriesDescription": "CHEST PA AND LAT"}
@@ -210,12 +242,12 @@ def test_rule_18_a_view_that_nothing_tells_is_flagged() -> None:
 # Rule 19: age, for a model of children of 1 to 5 years
 
 
-@pytest.mark.parametrize("age", ["001Y", "012M", "005Y", "071M"])
+@pytest.mark.parametrize("age", ["001Y", "012M", "005Y", "071M", "4Y", "04 Y"])
 def test_rule_19_completed_years_within_the_scope(age: str) -> None:
     assert flags(PatientAge=age) == ()
 
 
-@pytest.mark.parametrize("age", ["011M", "300D", "006Y", "072M", "090Y"])
+@pytest.mark.parametrize("age", ["011M", "300D", "006Y", "072M", "090Y", "45Y"])
 def test_rule_19_other_ages_are_rejected(age: str) -> None:
     assert refusal(PatientAge=age) == "AGE_OUT_OF_SCOPE"
 
