@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -206,9 +207,17 @@ def test_help_answers_within_a_second() -> None:
     assert time.monotonic() - started < 5
 
 
+@pytest.fixture
+def heeded_sigint() -> Iterator[None]:
+    """As a shell's background job, pytest and all that it starts ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_leaves_no_success_and_no_half_file(
-    model_dir: Path, tmp_path: Path, kind: signal.Signals
+    model_dir: Path, tmp_path: Path, kind: signal.Signals, heeded_sigint: None
 ) -> None:
     (tmp_path / "in").mkdir()
     noise = radiographs.gradient(1500, 1500)
