@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom import uid
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -17,6 +18,7 @@ from pydicom.encaps import encapsulate
 from beam_pipeline import images
 from beam_pipeline import manifest as manifests
 from beam_pipeline.doctor import ENCODERS
+from beam_pipeline.errors import NotScored, Rejected
 from beam_pipeline.images import Header, Picture, codecs, eligibility
 from beam_pipeline.images.rules import compiled
 from beam_pipeline.manifest import (
@@ -54,6 +56,15 @@ OUTLIER = Outlier(
     chosen_on="validation",
 )
 _ESTIMATE = Estimate(value=0.9, low=0.8, high=1.0, n=20, method="Wilson")
+
+# Transfer syntaxes that do not give the same values back.
+LOSSY = {
+    uid.JPEGBaseline8Bit,
+    uid.JPEGExtended12Bit,
+    uid.JPEGLSNearLossless,
+    uid.JPEG2000,
+    uid.HTJ2K,
+}
 
 
 def gradient(rows: int = 80, columns: int = 70, bits: int = 12) -> NDArray[np.uint16]:
@@ -167,6 +178,31 @@ def flags_of(source: FileDataset | bytes) -> tuple[str, ...]:
     found = header_of(source)
     verdicts = eligibility.check(found, compiled(manifest()))
     return found.flags + eligibility.require(verdicts)
+
+
+def reason_of(source: FileDataset | bytes) -> str:
+    """Why the pixels of a file are refused or cannot be read."""
+    try:
+        picture_of(source)
+    except NotScored as error:
+        return str(error.reason)
+    raise AssertionError("it gives a picture")
+
+
+def refusal_of(source: FileDataset | bytes) -> str:
+    """Why the rules refuse a file."""
+    try:
+        flags_of(source)
+    except Rejected as error:
+        return str(error.reason)
+    raise AssertionError("the rules accept it")
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    """`image` as a raster file."""
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
 
 
 def reading_of(source: FileDataset | bytes, path: Path) -> Ready | Outcome:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, PngImagePlugin
 
 from beam_pipeline import images
-from beam_pipeline.errors import Flag, NotScored
+from beam_pipeline.errors import Flag
 from beam_pipeline.images import Picture
 from beam_pipeline.images.rules import compiled
 from beam_pipeline.manifest import Preparation, Rendering
@@ -20,14 +20,9 @@ from beam_pipeline.metadata import PathPattern
 from beam_pipeline.read import Reading
 from beam_pipeline.records import Outcome, Ready, Source
 from tests import radiographs
+from tests.radiographs import encoded, reason_of
 
 CHEST = radiographs.chest(0.5)
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
 
 
 def picture(
@@ -35,12 +30,6 @@ def picture(
 ) -> Picture:
     made = image if isinstance(image, Image.Image) else Image.fromarray(image)
     return radiographs.picture_of(encoded(made, kind, **options))
-
-
-def reason(data: bytes) -> str:
-    with pytest.raises(NotScored) as caught:
-        radiographs.picture_of(data)
-    return str(caught.value.reason)
 
 
 # Depth
@@ -73,12 +62,12 @@ def test_raster_a_low_range_is_scaled_to_12_bits_and_flagged_to_15(
 
 
 def test_raster_1_bit_is_rejected() -> None:
-    assert reason(encoded(Image.fromarray(CHEST).convert("1"))) == "BILEVEL_IMAGE"
+    assert reason_of(encoded(Image.fromarray(CHEST).convert("1"))) == "BILEVEL_IMAGE"
 
 
 def test_raster_other_formats_are_not_recognised() -> None:
     for kind in ("TIFF", "BMP", "GIF"):
-        assert reason(encoded(Image.fromarray(CHEST), kind)) == "UNRECOGNISED"
+        assert reason_of(encoded(Image.fromarray(CHEST), kind)) == "UNRECOGNISED"
 
 
 # Channels
@@ -120,7 +109,7 @@ def test_raster_a_jpeg_of_1_3_or_4_channels_is_grey(mode: str) -> None:
 def test_raster_colour_is_rejected() -> None:
     screenshot = np.stack([CHEST] * 3, axis=-1)
     screenshot[:10, :10] = (255, 255, 0)
-    assert reason(encoded(Image.fromarray(screenshot))) == "COLOR_IMAGE"
+    assert reason_of(encoded(Image.fromarray(screenshot))) == "COLOR_IMAGE"
 
 
 # What else is in the file
@@ -235,7 +224,7 @@ def test_raster_a_truncated_file_is_an_error(kind: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (90, 90)).astype(np.uint8)
     data = encoded(Image.fromarray(noise), kind)
     for share in (0.5, 0.9):
-        assert reason(data[: int(len(data) * share)]) == "DECODE_ERROR"
+        assert reason_of(data[: int(len(data) * share)]) == "DECODE_ERROR"
 
 
 @pytest.mark.parametrize("side", [7_000, 40_000])
@@ -243,7 +232,7 @@ def test_raster_a_bomb_is_refused_before_it_is_decoded(side: int) -> None:
     data = bytearray(encoded(Image.new("L", (8, 8))))
     data[16:24] = side.to_bytes(4, "big") * 2
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
-    assert reason(bytes(data)) == "TOO_LARGE"
+    assert reason_of(bytes(data)) == "TOO_LARGE"
 
 
 # One preparation

@@ -9,27 +9,22 @@ import pytest
 from pydicom.dataset import FileDataset
 
 from beam_pipeline import images
-from beam_pipeline.errors import Flag, NotScored, Rejected
+from beam_pipeline.errors import Flag
 from beam_pipeline.manifest import Preparation
 from beam_pipeline.records import Outcome
 from tests import radiographs
-from tests.radiographs import dicom, flags_of, header_of, picture_of
+from tests.radiographs import (
+    dicom,
+    flags_of,
+    header_of,
+    picture_of,
+    reason_of,
+    refusal_of,
+)
 
 
 def ramp(bits: int = 12) -> np.ndarray:
     return radiographs.gradient(bits=bits)
-
-
-def reason(source: FileDataset | bytes) -> str:
-    with pytest.raises(NotScored) as caught:
-        picture_of(source)
-    return str(caught.value.reason)
-
-
-def refusal(dataset: FileDataset) -> str:
-    with pytest.raises(Rejected) as caught:
-        flags_of(dataset)
-    return str(caught.value.reason)
 
 
 # Rule 12: colour
@@ -86,7 +81,7 @@ def test_rule_12_a_grey_palette_is_looked_up() -> None:
 
 def test_rule_12_a_coloured_palette_is_rejected() -> None:
     rising = np.arange(256) * 257
-    assert reason(palette([rising, rising[::-1], rising])) == "COLOR_IMAGE"
+    assert reason_of(palette([rising, rising[::-1], rising])) == "COLOR_IMAGE"
 
 
 def test_rule_12_colour_is_rejected(tmp_path: Path) -> None:
@@ -148,7 +143,7 @@ def test_rule_13_pixels_are_made_square_before_resizing() -> None:
 
 @pytest.mark.parametrize("shape", [(63, 70), (70, 63), (65, 196), (196, 65)])
 def test_rule_14_small_or_long_images_are_rejected(shape: tuple[int, int]) -> None:
-    assert refusal(dicom(radiographs.gradient(*shape))) == "BAD_SIZE"
+    assert refusal_of(dicom(radiographs.gradient(*shape))) == "BAD_SIZE"
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (65, 195), (195, 65)])
@@ -158,7 +153,7 @@ def test_rule_14_others_are_not(shape: tuple[int, int]) -> None:
 
 def test_rule_14_length_counts_and_not_the_number_of_pixels() -> None:
     tall = dicom(radiographs.gradient(140, 70), PixelSpacing=[0.2, 0.1])
-    assert refusal(tall) == "BAD_SIZE"
+    assert refusal_of(tall) == "BAD_SIZE"
     flat = dicom(radiographs.gradient(280, 70), PixelSpacing=[0.1, 0.2])
     assert flags_of(flat) == ()
 

@@ -5,27 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from pydicom import uid
-from pydicom.dataset import FileDataset
 
-from beam_pipeline.errors import Flag, NotScored, Rejected
+from beam_pipeline.errors import Flag
 from tests import radiographs
-from tests.radiographs import dicom, flags_of, picture_of, rendered, shades
+from tests.radiographs import (
+    dicom,
+    flags_of,
+    picture_of,
+    reason_of,
+    refusal_of,
+    rendered,
+    shades,
+)
 
 
 def ramp(bits: int = 12) -> np.ndarray:
     return radiographs.gradient(bits=bits)
-
-
-def reason(source: FileDataset | bytes) -> str:
-    with pytest.raises(NotScored) as caught:
-        picture_of(source)
-    return str(caught.value.reason)
-
-
-def refusal(dataset: FileDataset) -> str:
-    with pytest.raises(Rejected) as caught:
-        flags_of(dataset)
-    return str(caught.value.reason)
 
 
 # Rule 8: Pixel Padding Value
@@ -147,13 +142,13 @@ def test_rule_09_a_high_bit_that_makes_no_sense_is_derived(high_bit: int) -> Non
 def test_rule_10_fewer_bytes_than_promised_are_an_error(missing: int) -> None:
     dataset = dicom(ramp())
     dataset.PixelData = dataset.PixelData[:-missing]
-    assert reason(dataset) == "PIXELDATA_TRUNCATED"
+    assert reason_of(dataset) == "PIXELDATA_TRUNCATED"
 
 
 def test_rule_10_a_cut_file_is_an_error() -> None:
     data = radiographs.to_bytes(dicom(ramp()))
     for missing in (1, 2, 500, 11_000):
-        assert reason(data[:-missing]) == "PIXELDATA_TRUNCATED", missing
+        assert reason_of(data[:-missing]) == "PIXELDATA_TRUNCATED", missing
 
 
 def test_rule_10_one_byte_of_padding_is_legal() -> None:
@@ -178,7 +173,7 @@ def test_rule_10_excess_is_no_further_frame() -> None:
 
 @pytest.mark.parametrize("frames", [2, 30])
 def test_rule_11_several_frames_are_rejected(frames: int) -> None:
-    assert refusal(dicom(ramp(), NumberOfFrames=frames)) == "MULTIFRAME"
+    assert refusal_of(dicom(ramp(), NumberOfFrames=frames)) == "MULTIFRAME"
 
 
 @pytest.mark.parametrize("frames", [None, "", 1], ids=repr)
