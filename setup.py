@@ -7,7 +7,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TRAIN = ["scikit-learn", "scipy"]
+TRAIN = ["jinja2", "matplotlib", "rich", "scikit-learn", "scipy", "tensorboard"]
 TEST = [*TRAIN, "pytest", "pytest-timeout", "pydicom-data"]
 
 setup(
