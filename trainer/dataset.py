@@ -1,38 +1,41 @@
-"""Class folders → images, labels and patients; patients → three parts; parts → tf.data.
+"""Labelled files → examples: a folder for each class, or a table in CSV.
 
-Images are read by `beam_pipeline.images`: a model learns from what it will be served.
+Nothing here reads pixels: `pixels.py` does, and `split.py` divides the patients.
 """
 
 from __future__ import annotations
 
+import csv
 import re
-from collections import Counter
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-import tensorflow as tf
 from blake3 import blake3
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
 
-from beam_pipeline import images
-from beam_pipeline.errors import NotScored
-from beam_pipeline.manifest import Part, Preparation
+Labels = NDArray[np.bool_]
+Strings = NDArray[np.str_]
+Task = Literal["binary", "multiclass", "multilabel"]
 
-Images = NDArray[np.uint8]
-Labels = NDArray[np.int64]
-
-PARTS = ("training", "validation", "held_out")
-# A twentieth of the patients is one fold; so many folds go to each part.
-_FOLDS = {"training": 15, "validation": 2, "held_out": 3}
+# The folders of a data set that comes divided, and the columns of one that says so.
+SPLITS = {
+    "train": "training",
+    "training": "training",
+    "val": "validation",
+    "validation": "validation",
+    "test": "held_out",
+    "held_out": "held_out",
+}
+# What a table may say of a patient or an image beside its label.
+COLUMNS = ("age", "sex", "view", "site", "subtype")
 _SHOWN = 5
 
 
 class DatasetError(ValueError):
-    """A data set that cannot be trained on: what is wrong, and where."""
+    """A data set that cannot be used: what is wrong, and where."""
 
 
 @dataclass(frozen=True)
@@ -40,32 +43,84 @@ class Examples:
     """Labelled files, before their pixels are read.
 
     Attributes:
-        classes: class names, sorted; a label is a position in it.
+        task: `multilabel` where an image may have several classes or none.
+        classes: class names, sorted.
+        root: the folder that paths are shown relative to.
         paths: one for each image.
-        labels: int64, (images,).
+        labels: bool, (images, classes). One class an image, but for multi-label.
         patients: str, (images,); images of one patient stay in one part.
+        columns: what else is known, str, (images,) each, "" where it is not:
+            some of `COLUMNS`.
+        given_parts: the part that each image came in, "" where none; (images,).
         duplicates: how many byte-identical files were left out.
         files_without_patient: how many names the patient pattern did not match.
     """
 
+    task: Task
     classes: tuple[str, ...]
+    root: Path
     paths: tuple[Path, ...]
     labels: Labels
-    patients: NDArray[np.str_]
+    patients: Strings
     duplicates: int
     files_without_patient: int
+    given_parts: Strings
+    columns: Mapping[str, Strings] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def names(self) -> list[str]:
+        """Each path as it stands below `root`."""
+        return [
+            path.relative_to(self.root).as_posix()
+            if path.is_relative_to(self.root)
+            else str(path)
+            for path in self.paths
+        ]
+
+    def chosen(self, rows: NDArray[np.bool_]) -> Examples:
+        """The examples where `rows`, bool, (images,), is true."""
+        kept = np.flatnonzero(rows)
+        return replace(
+            self,
+            paths=tuple(self.paths[row] for row in kept),
+            labels=self.labels[rows],
+            patients=self.patients[rows],
+            given_parts=self.given_parts[rows],
+            columns={name: values[rows] for name, values in self.columns.items()},
+        )
+
+
+@dataclass(frozen=True)
+class _File:
+    """One labelled file, as a folder or a table names it."""
+
+    path: Path
+    labels: tuple[str, ...]
+    patient: str
+    patient_known: bool
+    part: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 def find(data: Path, patient_pattern: str) -> Examples:
-    """The images below `data`, whose folder is their class.
+    """The labelled images of `data`: a folder, or a table in CSV.
 
-    `data/CLASS/…` and `data/SPLIT/CLASS/…` are both understood: the folder next to a
-    file names its class. Byte-identical copies are left out, so that none can stand in
-    two parts.
+    A folder holds `CLASS/…` or `SPLIT/CLASS/…`: the folder next to a file names its
+    class. A table has the columns `path` (relative to the table), `label`, or `labels`
+    with names parted by `|` for several classes or none; and may have `patient`,
+    `split`, and any of `COLUMNS`.
+
+    Byte-identical copies are left out, so that none can stand in two parts.
+
+    Args:
+        data: the folder or the table.
+        patient_pattern: finds the patient in a file name, in its last group.
 
     Raises:
-        DatasetError: no images, one class, one image under two classes, or a pattern
-            that is no regular expression.
+        DatasetError: no images, one class, a file that is not there, one image under
+            two labels, or a pattern that is no regular expression.
     """
     try:
         pattern = re.compile(patient_pattern)
@@ -73,24 +128,48 @@ def find(data: Path, patient_pattern: str) -> Examples:
         raise DatasetError(
             f"{patient_pattern!r} is no regular expression: {error}"
         ) from error
-    files = sorted(path for path in data.rglob("*") if _is_visible(path))
-    classes = tuple(sorted({path.parent.name for path in files}))
-    if len(classes) < 2:
+    if data.is_file():
+        files, is_multilabel = _in_table(data, pattern)
+        root = data.parent
+    else:
+        files, is_multilabel = _in_folders(data, pattern), False
+        root = data
+    return _examples(files, root, is_multilabel)
+
+
+def _examples(files: list[_File], root: Path, is_multilabel: bool) -> Examples:
+    classes = tuple(sorted({label for file in files for label in file.labels}))
+    if len(classes) < (1 if is_multilabel else 2):
         raise DatasetError(
-            f"{data} has {len(classes)} class folders with files in them "
+            f"{root} has {len(classes)} classes with files in them "
             f"({', '.join(classes) or 'none'}); two or more are needed, as in "
-            f"{data}/NORMAL/… and {data}/PNEUMONIA/…"
+            f"{root}/NORMAL/… and {root}/PNEUMONIA/…, or in the column label of a CSV"
         )
     kept = _without_copies(files)
-    patients = [_patient(path, pattern) for path in kept]
+    labels = np.array([[name in file.labels for name in classes] for file in kept])
+    known = {name for file in kept for name in file.columns if file.columns[name]}
+    single: Task = "binary" if len(classes) == 2 else "multiclass"
     return Examples(
+        task="multilabel" if is_multilabel else single,
         classes=classes,
-        paths=tuple(kept),
-        labels=np.array([classes.index(path.parent.name) for path in kept]),
-        patients=np.array([patient for patient, _ in patients]),
+        root=root,
+        paths=tuple(file.path for file in kept),
+        labels=labels,
+        patients=np.array([file.patient for file in kept]),
         duplicates=len(files) - len(kept),
-        files_without_patient=sum(not found for _, found in patients),
+        files_without_patient=sum(not file.patient_known for file in kept),
+        given_parts=np.array([file.part for file in kept]),
+        columns={
+            name: np.array([file.columns.get(name, "") for file in kept])
+            for name in COLUMNS
+            if name in known
+        },
     )
+
+
+def _in_folders(data: Path, pattern: re.Pattern[str]) -> list[_File]:
+    files = sorted(path for path in data.rglob("*") if _is_visible(path))
+    return [_in_class_folder(path, pattern) for path in files]
 
 
 def _is_visible(path: Path) -> bool:
@@ -98,125 +177,85 @@ def _is_visible(path: Path) -> bool:
     return path.is_file() and not path.name.startswith(".")
 
 
-def _without_copies(files: Iterable[Path]) -> list[Path]:
-    first: dict[bytes, Path] = {}
-    for path in files:
-        other = first.setdefault(blake3(path.read_bytes()).digest(), path)
-        if other.parent.name != path.parent.name:
-            raise DatasetError(
-                f"{other} and {path} are the same image under two classes; "
-                "keep the one that is right"
-            )
-    return list(first.values())
+def _in_class_folder(path: Path, pattern: re.Pattern[str]) -> _File:
+    label, split = path.parent.name, path.parent.parent.name
+    key, found = _patient(path, pattern)
+    # Numbers restart in each class, and in a test folder: other children, same name.
+    pool = "test" if split == "test" else ""
+    return _File(
+        path=path,
+        labels=(label,),
+        patient=f"{pool}/{label}/{key}",
+        patient_known=found,
+        part=SPLITS.get(split, ""),
+    )
 
 
 def _patient(path: Path, pattern: re.Pattern[str]) -> tuple[str, bool]:
     match = pattern.search(path.name)
-    key = match[match.lastindex or 0] if match else path.stem
-    # Numbers restart in each class, and in a test folder: other children, same name.
-    pool = "test" if path.parent.parent.name == "test" else ""
-    return f"{pool}/{path.parent.name}/{key}", match is not None
+    return (match[match.lastindex or 0], True) if match else (path.stem, False)
 
 
-def split(examples: Examples, seed: int) -> NDArray[np.str_]:
-    """The part of each image: `training`, `validation` or `held_out`, (images,).
-
-    Stratified by class, and all images of a patient in one part.
-
-    Raises:
-        DatasetError: a class with too few patients to stand in every part.
-    """
-    folds = sum(_FOLDS.values())
-    for index, name in enumerate(examples.classes):
-        patients = len(set(examples.patients[examples.labels == index]))
-        if patients < folds:
+def _in_table(table: Path, pattern: re.Pattern[str]) -> tuple[list[_File], bool]:
+    with table.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream)
+        header = reader.fieldnames or []
+        label_column = next((n for n in ("label", "labels") if n in header), None)
+        if "path" not in header or label_column is None:
             raise DatasetError(
-                f"class {name} has {patients} patients; {folds} or more are needed to "
-                "split them into training, validation and held-out patients"
+                f"{table} has the columns {', '.join(header) or 'none'}; path, and "
+                "label (or labels, parted by |), are needed"
             )
-    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-    part_of_fold = [part for part in PARTS for _ in range(_FOLDS[part])]
-    parts = np.empty(len(examples.paths), dtype="<U10")
-    indices = np.zeros((len(examples.paths), 1))
-    rows = splitter.split(indices, examples.labels, examples.patients)
-    for part, (_, fold) in zip(part_of_fold, rows, strict=True):
-        parts[fold] = part
-    return parts
+        rows = list(reader)
+    is_multilabel = label_column == "labels"
+    files = [
+        _in_row(row, table, f"{table}, line {line}", pattern, is_multilabel)
+        for line, row in enumerate(rows, start=2)
+    ]
+    return files, is_multilabel
 
 
-def describe(examples: Examples, parts: NDArray[np.str_]) -> dict[str, Part]:
-    """What each part holds, for the manifest."""
-    described = {}
-    for part in PARTS:
-        chosen = parts == part
-        counts = Counter(examples.labels[chosen].tolist())
-        described[part] = Part(
-            patients=len(set(examples.patients[chosen])),
-            images=int(chosen.sum()),
-            images_by_class={
-                name: counts[index] for index, name in enumerate(examples.classes)
-            },
-        )
-    return described
+def _in_row(
+    row: Mapping[str, str | None],
+    table: Path,
+    where: str,
+    pattern: re.Pattern[str],
+    is_multilabel: bool,
+) -> _File:
+    values = {name: (value or "").strip() for name, value in row.items() if name}
+    path = table.parent / values["path"]
+    if not values["path"] or not path.is_file():
+        raise DatasetError(f"{where}: there is no file {values['path'] or '(empty)'}")
+    named = values["labels"].split("|") if is_multilabel else [values["label"]]
+    labels = tuple(label.strip() for label in named if label.strip())
+    if not labels and not is_multilabel:
+        raise DatasetError(f"{where}: the label is empty")
+    part = values.get("split", "")
+    if part and part not in SPLITS:
+        raise DatasetError(f"{where}: split is {part!r}, not {', '.join(SPLITS)}")
+    key, found = _patient(path, pattern)
+    return _File(
+        path=path,
+        labels=labels,
+        patient=values.get("patient") or key,
+        patient_known=bool(values.get("patient")) or found,
+        part=SPLITS.get(part, ""),
+        columns={name: values.get(name, "") for name in COLUMNS},
+    )
 
 
-def read(examples: Examples, preparation: Preparation) -> Images:
-    """Every image as model input: uint8, (images, height, width, 1).
-
-    Raises:
-        DatasetError: a file that cannot be read; all of them are counted.
-    """
-    shape = (len(examples.paths), preparation.height, preparation.width, 1)
-    pixels = np.empty(shape, np.uint8)
-    unread = []
-    with ThreadPoolExecutor() as pool:
-        results = pool.map(lambda path: _read_one(path, preparation), examples.paths)
-        for index, result in enumerate(results):
-            if isinstance(result, NotScored):
-                unread.append(f"{examples.paths[index]}: {result}")
-            else:
-                pixels[index] = result
-    if unread:
-        raise DatasetError(
-            f"{len(unread)} files cannot be read; mend or remove them:\n  "
-            + "\n  ".join(unread[:_SHOWN])
-        )
-    return pixels
-
-
-def _read_one(path: Path, preparation: Preparation) -> Images | NotScored:
-    try:
-        with path.open("rb") as stream:
-            header = images.read_header(stream)
-        picture = images.decode(path.read_bytes(), header)
-    except NotScored as error:
-        return error
-    return images.prepare(picture.pixels, preparation)
-
-
-def batches(
-    pixels: Images,
-    labels: Labels,
-    batch_size: int,
-    *,
-    shuffle_seed: int | None = None,
-) -> tf.data.Dataset:
-    """(uint8 images, int64 labels) in batches; shuffled anew each epoch with a seed."""
-    # Indices are shuffled and pixels gathered a batch at a time: tensors made of the
-    # whole array would hold it twice.
-    order = tf.data.Dataset.range(len(labels))
-    if shuffle_seed is not None:
-        order = order.shuffle(len(labels), seed=shuffle_seed)
-
-    def gather(
-        chosen: Labels,
-    ) -> tuple[Images, Labels]:
-        return pixels[chosen], labels[chosen]
-
-    def load(chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image, label = tf.numpy_function(gather, [chosen], (tf.uint8, tf.int64))
-        image.set_shape((None, *pixels.shape[1:]))
-        label.set_shape((None,))
-        return image, label
-
-    return order.batch(batch_size).map(load).prefetch(2)
+def _without_copies(files: Iterable[_File]) -> list[_File]:
+    first: dict[bytes, _File] = {}
+    for file in files:
+        other = first.setdefault(blake3(file.path.read_bytes()).digest(), file)
+        if set(other.labels) != set(file.labels):
+            raise DatasetError(
+                f"{other.path} and {file.path} are the same image under two labels; "
+                "keep the one that is right"
+            )
+        if other.part != file.part:
+            raise DatasetError(
+                f"{other.path} and {file.path} are the same image in two splits: a "
+                "leak; remove one"
+            )
+    return list(first.values())
