@@ -34,6 +34,10 @@ COLUMNS = ("age", "sex", "view", "site", "subtype")
 _SHOWN = 5
 
 
+# The file names of Kermany 2018: person1_virus_2, IM-0115-0001, NORMAL2-IM-1427-0001.
+PATIENT_PATTERN = r"^(person\d+|(?:NORMAL2-)?IM-\d+)"
+
+
 class DatasetError(ValueError):
     """A data set that cannot be used: what is wrong, and where."""
 
@@ -93,6 +97,35 @@ class Examples:
 
 
 @dataclass(frozen=True)
+class Naming:
+    """Regular expressions that find things in a file name, in their last group.
+
+    Attributes:
+        patient: whose image it is; a file without is its own patient.
+        label: its class, where the folder does not say it: `person\\d+_(bacteria|virus)`.
+        subtype: what is known beyond the class.
+    """
+
+    patient: str = PATIENT_PATTERN
+    label: str | None = None
+    subtype: str | None = None
+
+    def __post_init__(self) -> None:
+        for pattern in (self.patient, self.label, self.subtype):
+            try:
+                re.compile(pattern or "")
+            except re.error as error:
+                raise DatasetError(
+                    f"{pattern!r} is no regular expression: {error}"
+                ) from error
+
+
+def _found(pattern: str | None, path: Path) -> str | None:
+    match = re.search(pattern, path.name) if pattern else None
+    return match[match.lastindex or 0] if match else None
+
+
+@dataclass(frozen=True)
 class _File:
     """One labelled file, as a folder or a table names it."""
 
@@ -104,7 +137,7 @@ class _File:
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
-def find(data: Path, patient_pattern: str) -> Examples:
+def find(data: Path, naming: Naming) -> Examples:
     """The labelled images of `data`: a folder, or a table in CSV.
 
     A folder holds `CLASS/…` or `SPLIT/CLASS/…`: the folder next to a file names its
@@ -116,23 +149,17 @@ def find(data: Path, patient_pattern: str) -> Examples:
 
     Args:
         data: the folder or the table.
-        patient_pattern: finds the patient in a file name, in its last group.
+        naming: what file names say.
 
     Raises:
-        DatasetError: no images, one class, a file that is not there, one image under
-            two labels, or a pattern that is no regular expression.
+        DatasetError: no images, one class, a file that is not there, or one image under
+            two labels.
     """
-    try:
-        pattern = re.compile(patient_pattern)
-    except re.error as error:
-        raise DatasetError(
-            f"{patient_pattern!r} is no regular expression: {error}"
-        ) from error
     if data.is_file():
-        files, is_multilabel = _in_table(data, pattern)
+        files, is_multilabel = _in_table(data, naming)
         root = data.parent
     else:
-        files, is_multilabel = _in_folders(data, pattern), False
+        files, is_multilabel = _in_folders(data, naming), False
         root = data
     return _examples(files, root, is_multilabel)
 
@@ -167,9 +194,9 @@ def _examples(files: list[_File], root: Path, is_multilabel: bool) -> Examples:
     )
 
 
-def _in_folders(data: Path, pattern: re.Pattern[str]) -> list[_File]:
+def _in_folders(data: Path, naming: Naming) -> list[_File]:
     files = sorted(path for path in data.rglob("*") if _is_visible(path))
-    return [_in_class_folder(path, pattern) for path in files]
+    return [_in_class_folder(path, naming) for path in files]
 
 
 def _is_visible(path: Path) -> bool:
@@ -177,26 +204,23 @@ def _is_visible(path: Path) -> bool:
     return path.is_file() and not path.name.startswith(".")
 
 
-def _in_class_folder(path: Path, pattern: re.Pattern[str]) -> _File:
-    label, split = path.parent.name, path.parent.parent.name
-    key, found = _patient(path, pattern)
+def _in_class_folder(path: Path, naming: Naming) -> _File:
+    folder, split = path.parent.name, path.parent.parent.name
+    label = _found(naming.label, path)
+    patient = _found(naming.patient, path)
     # Numbers restart in each class, and in a test folder: other children, same name.
     pool = "test" if split == "test" else ""
     return _File(
         path=path,
-        labels=(label,),
-        patient=f"{pool}/{label}/{key}",
-        patient_known=found,
+        labels=(label.upper() if label else folder,),
+        patient=f"{pool}/{folder}/{patient or path.stem}",
+        patient_known=patient is not None,
         part=SPLITS.get(split, ""),
+        columns={"subtype": _found(naming.subtype, path) or ""},
     )
 
 
-def _patient(path: Path, pattern: re.Pattern[str]) -> tuple[str, bool]:
-    match = pattern.search(path.name)
-    return (match[match.lastindex or 0], True) if match else (path.stem, False)
-
-
-def _in_table(table: Path, pattern: re.Pattern[str]) -> tuple[list[_File], bool]:
+def _in_table(table: Path, naming: Naming) -> tuple[list[_File], bool]:
     with table.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
         header = reader.fieldnames or []
@@ -209,7 +233,7 @@ def _in_table(table: Path, pattern: re.Pattern[str]) -> tuple[list[_File], bool]
         rows = list(reader)
     is_multilabel = label_column == "labels"
     files = [
-        _in_row(row, table, f"{table}, line {line}", pattern, is_multilabel)
+        _in_row(row, table, f"{table}, line {line}", naming, is_multilabel)
         for line, row in enumerate(rows, start=2)
     ]
     return files, is_multilabel
@@ -219,7 +243,7 @@ def _in_row(
     row: Mapping[str, str | None],
     table: Path,
     where: str,
-    pattern: re.Pattern[str],
+    naming: Naming,
     is_multilabel: bool,
 ) -> _File:
     values = {name: (value or "").strip() for name, value in row.items() if name}
@@ -233,14 +257,15 @@ def _in_row(
     part = values.get("split", "")
     if part and part not in SPLITS:
         raise DatasetError(f"{where}: split is {part!r}, not {', '.join(SPLITS)}")
-    key, found = _patient(path, pattern)
+    patient = values.get("patient") or _found(naming.patient, path)
+    subtype = _found(naming.subtype, path) or ""
     return _File(
         path=path,
         labels=labels,
-        patient=values.get("patient") or key,
-        patient_known=bool(values.get("patient")) or found,
+        patient=patient or path.stem,
+        patient_known=patient is not None,
         part=SPLITS.get(part, ""),
-        columns={name: values.get(name, "") for name in COLUMNS},
+        columns={"subtype": subtype, **{n: values[n] for n in COLUMNS if n in values}},
     )
 
 

@@ -1,25 +1,26 @@
-"""Keras model → SavedModel with its manifest, reloaded from disk and compared."""
+"""Scorer → SavedModel with its manifest, reloaded from disk and compared."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from beam_pipeline import manifest as manifests
 from beam_pipeline import saved_model
-from beam_pipeline.manifest import Manifest
-from trainer.outlier import OutlierScore
+from beam_pipeline.manifest import MANIFEST_PATH, Manifest
+from trainer.predictions import probabilities
+from trainer.serving import Scorer
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "pydicom", "scikit-learn")
-_TOLERANCE = {"probability": 1e-4, "outlier score": 1e-3}
+_TOLERANCE = {"probabilities": 1e-4, "outlier_score": 1e-3, "spread": 1e-3}
 
 
 class ExportError(RuntimeError):
@@ -27,33 +28,42 @@ class ExportError(RuntimeError):
 
 
 def export(
-    network: keras.Model,
-    outlier_score: OutlierScore,
+    scorer: Scorer,
     manifest: Manifest,
     model_dir: Path,
     examples: NDArray[np.uint8],
+    documents: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write the SavedModel and its manifest to `model_dir`, which must not exist.
 
     The model is written beside it, loaded as the pipeline will load it, compared on
     `examples` (uint8, (images, height, width, 1)), and only then given its name.
 
+    `documents` are texts to lie beside the manifest, by file name.
+
     Raises:
-        ExportError: the model on disk gives other probabilities or outlier scores.
+        ExportError: the model on disk gives other values.
     """
     partial = model_dir.with_name(model_dir.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    temperature = manifest.calibration.temperature
-    served = _Served(network, outlier_score, temperature)
-    tf.saved_model.save(served, str(partial), {"serving_default": served.serve})
+    served = _Served(scorer, manifest.calibration.temperature)
+    signatures = {"serving_default": served.serve}
+    if manifest.explanation is not None:
+        signatures["explain"] = served.explain
+    tf.saved_model.save(served, str(partial), signatures)
+    (partial / MANIFEST_PATH).parent.mkdir()
+    for name, text in documents.items():
+        (partial / MANIFEST_PATH).with_name(name).write_text(text, "utf-8")
     complete = replace(manifest, files=manifests.file_digests(partial))
     manifests.save(complete, partial)
-    logits, _, layout = (
-        output.numpy() for output in network(examples.astype(np.float32))
+    expected = {k: v.numpy() for k, v in scorer(tf.constant(examples)).items()}
+    expected["probabilities"] = probabilities(
+        expected["logits"], manifest.calibration.temperature, manifest.task
     )
     found = saved_model.load(partial).infer(examples)
-    _compare("probability", found.probabilities, softmax(logits / temperature, axis=1))
-    _compare("outlier score", found.outlier_score, outlier_score(layout))
+    for name, tolerance in _TOLERANCE.items():
+        if name in expected:
+            _compare(name, getattr(found, name), expected[name], tolerance)
     partial.rename(model_dir)
 
 
@@ -63,35 +73,35 @@ def package_versions() -> dict[str, str]:
 
 
 class _Served(tf.Module):
-    """The signature of the model contract around a network and what follows it."""
+    """The signatures of the model contract around a scorer."""
 
-    def __init__(
-        self, network: keras.Model, outlier_score: OutlierScore, temperature: float
-    ) -> None:
+    def __init__(self, scorer: Scorer, temperature: float) -> None:
         super().__init__()
-        self.network = network
-        height, width, _ = network.input.shape[1:]
-        image = tf.TensorSpec((None, height, width, 1), tf.uint8, name="image")
+        self.scorer = scorer
+        image = tf.TensorSpec((None, *scorer.shape.size, 1), tf.uint8, name="image")
+        index = tf.TensorSpec((None,), tf.int32, name="class_index")
 
         def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-            pixels = tf.cast(image, tf.float32)
-            logits, embedding, layout = network(pixels, training=False)
-            return {
-                "probabilities": tf.nn.softmax(logits / temperature),
-                "logits": logits,
-                "embedding": embedding,
-                "outlier_score": outlier_score.in_graph(layout),
-            }
+            answer = scorer(image)
+            scaled = answer["logits"] / temperature
+            return {**answer, "probabilities": scorer.shape.probabilities(scaled)}
+
+        def explain(image: tf.Tensor, class_index: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"heatmap": scorer.heatmap(image, class_index)}
 
         self.serve = tf.function(serve, input_signature=[image])
+        self.explain = tf.function(explain, input_signature=[image, index])
 
 
 def _compare(
-    what: str, found: NDArray[np.float32] | None, expected: NDArray[np.floating]
+    what: str,
+    found: NDArray[np.float32] | None,
+    expected: NDArray[np.floating],
+    tolerance: float,
 ) -> None:
     difference = np.nan if found is None else float(np.abs(expected - found).max())
-    if not difference <= _TOLERANCE[what]:
+    if not difference <= tolerance:
         raise ExportError(
             f"the SavedModel differs from the trained model by {difference:.2g} in "
-            f"{what}; at most {_TOLERANCE[what]} is expected"
+            f"{what}; at most {tolerance} is expected"
         )

@@ -139,18 +139,14 @@ def layouts(
         yield run(tf.cast(image, tf.float32)).numpy()
 
 
-def describe(score: OutlierScore, scores: Floats) -> Outlier:
+def describe(scores: Floats, features: str) -> Outlier:
     """The manifest's part, with the quantiles of the validation images' `scores`."""
-    places = len(score.mean) // score.channels.shape[1]
     return Outlier(
         method=(
-            "Mahalanobis distance under probabilistic PCA of rank "
-            f"{len(score.variances)}, as root mean square over the features"
+            "Mahalanobis distance under probabilistic PCA, as root mean square over "
+            "the features"
         ),
-        features=(
-            f"{score.channels.shape[1]} channels at {places} places in the middle of "
-            "the fine-tuned backbone; training images, as they are and augmented"
-        ),
+        features=features,
         quantiles={
             share: float(np.quantile(scores, float(share))) for share in QUANTILES
         },

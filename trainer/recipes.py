@@ -1,9 +1,19 @@
-"""Named recipes: everything that decides how a model is trained, one row each."""
+"""Named recipes: everything that decides how a model is trained, one row each.
+
+`RECIPES` is the whole list. The numbers are those that the projects they come from
+give; where they give none, those of the paper of the network.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import dataclasses
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from beam_pipeline.document import Mismatch, build, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,19 +23,77 @@ class Augmentation:
     Attributes:
         rotation: largest angle, in degrees.
         shift: largest shift, as a share of height and width.
+        shear: largest angle of shearing, in degrees.
         zoom: largest change of size, as a share.
-        brightness: largest change, as a share of the full range.
-        contrast: largest change, as a share.
+        aspect: largest change of width against height, as a share.
+        crop: largest share of each side that is cut away, at a random place; the rest
+            fills the image.
         horizontal_flip: mirrors half of the images. It also mirrors the heart and the
             side marker, which a model of pneumonia does not need.
+        vertical_flip: turns half of the images upside down, which no radiograph is.
+        brightness: largest change, as a share of the full range.
+        contrast: largest change, as a share.
+        gamma: largest exponent, and 1 / it the smallest.
+        blur: largest standard deviation of a Gaussian, in pixels of the model input.
+        noise: largest standard deviation, as a share of the full range.
+        jpeg_quality: lowest quality of a JPEG that an image is passed through; 0 for
+            no JPEG.
+        erase: share of the images in which rectangles at the borders are painted over,
+            where side markers, tubes and collimator edges are.
     """
 
     rotation: float = 10.0
     shift: float = 0.08
+    shear: float = 0.0
     zoom: float = 0.10
+    aspect: float = 0.0
+    crop: float = 0.0
+    horizontal_flip: bool = True
+    vertical_flip: bool = False
     brightness: float = 0.08
     contrast: float = 0.15
-    horizontal_flip: bool = True
+    gamma: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
+    jpeg_quality: int = 0
+    erase: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What follows the backbone.
+
+    Attributes:
+        pooling: `average` over places, or `flatten`.
+        dense: units of each dense layer before the last one.
+        batch_normalization: after each dense layer.
+        dropout: share of the features dropped before each dense layer and the logits.
+    """
+
+    pooling: Literal["average", "flatten"] = "average"
+    dense: tuple[int, ...] = ()
+    batch_normalization: bool = False
+    dropout: float = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Some epochs with a part of the network.
+
+    Attributes:
+        unfrozen: the share of the backbone's layers that learn, from its end: 0 for the
+            head alone, 1 for the whole network.
+        epochs: at most so many.
+        learning_rate: at its start.
+    """
+
+    unfrozen: float
+    epochs: int
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        require(0 <= self.unfrozen <= 1, "unfrozen", self.unfrozen, "0 to 1")
+        require(self.epochs >= 0, "epochs", self.epochs, "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,33 +102,246 @@ class Recipe:
 
     Attributes:
         backbone: a row of `architectures.BACKBONES`.
-        width: the backbone's width multiplier.
+        width: the backbone's width multiplier, where it has one.
         image_size: height and width of the model input.
         resize: `stretch` or `pad`; see `manifest.Preparation`.
+        head: see `Head`.
+        stages: one after the other; later ones unfreeze more.
         batch_size: images a step.
-        dropout: share of the features dropped before the last layer.
-        head_epochs: epochs of the head alone, on a frozen backbone.
-        head_learning_rate: Adam's, while the backbone is frozen.
-        fine_tune_epochs: at most so many epochs of the whole network.
-        fine_tune_learning_rate: Adam's, at the start of fine-tuning.
-        early_stopping_patience: epochs without a better validation loss.
+        optimizer: Keras's.
+        weight_decay: decoupled, as in AdamW.
+        schedule: of the learning rate within a stage: `plateau` halves it when the
+            validation figure stands still, `cosine` lets it fall to nothing.
+        monitor: the figure of the validation patients that decides what is best.
+        early_stopping_patience: epochs of a stage without a better figure.
         reduce_lr_patience: epochs until the learning rate is halved.
+        label_smoothing: share of a label that is spread over all classes.
+        imbalance: `class_weights` in the loss, `balanced_sampling` of images, `none`.
+        weight_average: momentum of the moving average of the weights, 0 for none; the
+            averages are what is judged and kept.
+        mixed_precision: float16 where there is a GPU.
+        members: networks that are trained with different seeds and averaged.
         augmentation: see `Augmentation`.
+        test_time_augmentation: average over the image and its mirror image.
+        distillation: share of a teacher's answer in the label.
     """
 
     backbone: str
     width: float = 1.0
     image_size: int = 224
     resize: Literal["stretch", "pad"] = "stretch"
+    head: Head = Head()
+    stages: tuple[Stage, ...]
     batch_size: int = 32
-    dropout: float = 0.2
-    head_epochs: int = 1
-    head_learning_rate: float = 1e-3
-    fine_tune_epochs: int = 5
-    fine_tune_learning_rate: float = 1e-4
-    early_stopping_patience: int = 3
-    reduce_lr_patience: int = 1
+    optimizer: Literal["adam", "sgd", "rmsprop"] = "adam"
+    weight_decay: float = 0.0
+    schedule: Literal["plateau", "cosine", "constant"] = "plateau"
+    monitor: Literal["loss", "auc"] = "loss"
+    early_stopping_patience: int = 10
+    reduce_lr_patience: int = 5
+    label_smoothing: float = 0.0
+    imbalance: Literal["class_weights", "balanced_sampling", "none"] = "class_weights"
+    weight_average: float = 0.0
+    mixed_precision: bool = True
+    members: int = 1
     augmentation: Augmentation = Augmentation()
+    test_time_augmentation: bool = False
+    distillation: float = 0.0
+
+    def __post_init__(self) -> None:
+        epochs = sum(stage.epochs for stage in self.stages)
+        require(epochs > 0, "stages", self.stages, "one epoch or more")
+        require(self.members >= 1, "members", self.members, "1 or more")
+        require(1 <= self.image_size <= 4096, "image_size", self.image_size, "1–4096")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
 
 
-RECIPES: dict[str, Recipe] = {"mobilenet": Recipe(backbone="mobilenet")}
+def _frozen_then(
+    *later: Stage, epochs: int = 10, rate: float = 1e-4
+) -> tuple[Stage, ...]:
+    return (Stage(unfrozen=0, epochs=epochs, learning_rate=rate), *later)
+
+
+_S1_AUGMENTATION = Augmentation(
+    rotation=20, shift=0.2, shear=11, zoom=0.2, brightness=0, contrast=0
+)
+_S3_AUGMENTATION = Augmentation(
+    rotation=10, shift=0.1, zoom=0.1, brightness=0.1, contrast=0
+)
+# Vertical flips, which S4 has too, are left off: no radiograph is exported so.
+_S4_AUGMENTATION = Augmentation(
+    rotation=15, shift=0, zoom=0.2, crop=0.1, brightness=0, contrast=0
+)
+_S3_HEAD = Head(dense=(256,), batch_normalization=True, dropout=0.4)
+# Gradual unfreezing: the head, then the upper third, then the upper two thirds.
+_S3_STAGES = _frozen_then(
+    Stage(unfrozen=0.33, epochs=10, learning_rate=1e-4),
+    Stage(unfrozen=0.67, epochs=10, learning_rate=1e-5),
+    rate=1e-3,
+)
+_S4_STAGES = _frozen_then(Stage(unfrozen=0.4, epochs=20, learning_rate=1e-5), rate=1e-3)
+
+_EFFICIENTNET = Recipe(
+    backbone="efficientnet_b0",
+    head=_S3_HEAD,
+    stages=_S3_STAGES,
+    weight_decay=1e-4,
+    augmentation=_S3_AUGMENTATION,
+)
+
+RECIPES: dict[str, Recipe] = {
+    "mobilenet": Recipe(
+        backbone="mobilenet",
+        stages=_frozen_then(
+            Stage(unfrozen=1, epochs=5, learning_rate=1e-4), epochs=1, rate=1e-3
+        ),
+        early_stopping_patience=3,
+        reduce_lr_patience=1,
+    ),
+    "custom_cnn": Recipe(  # S1
+        backbone="custom_cnn",
+        image_size=128,
+        head=Head(pooling="flatten", dense=(512, 256), dropout=0.5),
+        stages=(Stage(unfrozen=1, epochs=30, learning_rate=1e-4),),
+        augmentation=_S1_AUGMENTATION,
+    ),
+    "vgg16": Recipe(  # S1
+        backbone="vgg16",
+        head=Head(pooling="flatten", dense=(512,), dropout=0.5),
+        stages=_frozen_then(epochs=30),
+        augmentation=_S1_AUGMENTATION,
+    ),
+    "resnet50": Recipe(  # S4
+        backbone="resnet50",
+        stages=_S4_STAGES,
+        augmentation=_S4_AUGMENTATION,
+    ),
+    "inception_v3": Recipe(  # S4, and Kermany 2018
+        backbone="inception_v3",
+        image_size=299,
+        stages=_S4_STAGES,
+        augmentation=_S4_AUGMENTATION,
+    ),
+    "efficientnet_b0": _EFFICIENTNET,  # S2, S3
+    "efficientnet_b1": replace(
+        _EFFICIENTNET, backbone="efficientnet_b1", image_size=240
+    ),
+    "efficientnet_b2": replace(
+        _EFFICIENTNET, backbone="efficientnet_b2", image_size=260
+    ),
+    "efficientnet_b3": replace(
+        _EFFICIENTNET, backbone="efficientnet_b3", image_size=300
+    ),
+    "densenet121": Recipe(  # CheXNet, Rajpurkar et al. 2017
+        backbone="densenet121",
+        stages=_frozen_then(
+            Stage(unfrozen=1, epochs=20, learning_rate=1e-4), epochs=1, rate=1e-3
+        ),
+        batch_size=16,
+        augmentation=Augmentation(
+            rotation=0, shift=0, zoom=0, brightness=0, contrast=0
+        ),
+    ),
+}
+
+
+def load(named: str, changes: Sequence[str] = ()) -> Recipe:
+    """The recipe of that name or in that TOML file, with fields changed.
+
+    A file may begin with `base = "NAME"` and give what differs.
+
+    Args:
+        named: a name of `RECIPES`, or the path of a TOML file.
+        changes: each `FIELD=VALUE`, as in `image_size=128`, `augmentation.rotation=5`
+            or `stages.0.epochs=3`; the value as TOML has it, a bare word is text.
+
+    Raises:
+        Mismatch: no such recipe or field, or a value that does not fit it.
+    """
+    document = _document(named)
+    for change in changes:
+        field, found, text = change.partition("=")
+        require(found, "--set", change, "FIELD=VALUE")
+        _change(document, field.strip().split("."), _value(text.strip()), field)
+    recipe: Recipe = build(Recipe, document, f"recipe {named}")
+    return recipe
+
+
+def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """`recipe` with other values, by field as in `augmentation.rotation`."""
+    document = plain(recipe)
+    for field, value in changes.items():
+        _change(document, field.split("."), value, field)
+    result: Recipe = build(Recipe, document, "recipe")
+    return result
+
+
+def plain(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as JSON and TOML have it."""
+    document: dict[str, Any] = _lists(dataclasses.asdict(recipe))
+    return document
+
+
+def _document(named: str) -> dict[str, Any]:
+    if named in RECIPES:
+        return plain(RECIPES[named])
+    path = Path(named)
+    if not path.is_file():
+        raise Mismatch(
+            f"there is no recipe {named!r}, nor a file of that name; the recipes are "
+            + ", ".join(RECIPES)
+        )
+    try:
+        given = tomllib.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise Mismatch(f"{path} cannot be read as TOML: {error}") from error
+    base = given.pop("base", None)
+    if base is None:
+        return given
+    require(base in RECIPES, f"{path}: base", base, "one of " + ", ".join(RECIPES))
+    return _merged(plain(RECIPES[base]), given)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **below,
+        **{
+            key: _merged(below[key], value)
+            if isinstance(value, dict) and isinstance(below.get(key), dict)
+            else value
+            for key, value in above.items()
+        },
+    }
+
+
+def _change(document: Any, path: Sequence[str], value: Any, field: str) -> None:
+    *parents, last = path
+    for name in parents:
+        document = document[_key(document, name, field)]
+    document[_key(document, last, field)] = value
+
+
+def _key(document: Any, name: str, field: str) -> Any:
+    if isinstance(document, list):
+        in_range = name.isdigit() and int(name) < len(document)
+        require(in_range, field, name, f"a number below {len(document)}")
+        return int(name)
+    known = isinstance(document, dict) and name in document
+    names = ", ".join(document) if isinstance(document, dict) else "no further field"
+    require(known, f"the field {field} of a recipe", name, names)
+    return name
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _lists(item) for key, item in value.items()}
+    return (
+        [_lists(item) for item in value] if isinstance(value, tuple | list) else value
+    )

@@ -1,0 +1,134 @@
+"""A training run: what was asked for, and the divided images that it works on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beam_pipeline.manifest import Preparation
+from trainer import card as cards
+from trainer import dataset, pixels, recipes, split
+from trainer.architectures import Weights
+from trainer.blessing import Terms
+from trainer.card import Card
+from trainer.dataset import Examples, Strings
+from trainer.recipes import Recipe
+from trainer.serving import Shape
+from trainer.split import Division
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What to train on, how, and where to leave it.
+
+    Attributes:
+        data: where labelled images are; see `dataset.find`.
+        naming: how patients and classes are found in file names.
+        division: how patients are divided.
+        output: the model directory to make.
+        recipe: see `recipes`.
+        weights: see `architectures.build`.
+        card: see `card`.
+        seed: of the weights, the order and the augmentation.
+        cache: folder of decoded images; None for one beside the model.
+        teacher: a model, or predictions of one, whose answers go into the labels.
+        terms: on which the model is blessed.
+        also_keras: whether the Keras model is kept beside the SavedModel.
+    """
+
+    data: Path
+    naming: dataset.Naming
+    division: Division
+    output: Path
+    recipe: Recipe
+    weights: Weights
+    card: Card
+    seed: int
+    cache: Path | None = None
+    teacher: Path | None = None
+    terms: Terms = field(default_factory=Terms)
+    also_keras: bool = False
+
+    @property
+    def logs(self) -> Path:
+        """Beside the model: the recipe, the epochs, checkpoints, the predictions."""
+        return self.output.with_name(self.output.name + ".training")
+
+    @property
+    def preparation(self) -> Preparation:
+        """How images become the model's input."""
+        size = self.recipe.image_size
+        return Preparation(height=size, width=size, resize=self.recipe.resize)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Examples with their pixels, their part, and which classes are findings."""
+
+    examples: Examples
+    parts: Strings
+    pixels: pixels.Images
+    findings: tuple[str, ...]
+
+    def rows(self, part: str) -> NDArray[np.int64]:
+        """The positions of the images of one part."""
+        return np.flatnonzero(self.parts == part)
+
+    @property
+    def shape(self) -> Shape:
+        """What a model of these images takes and gives."""
+        classes = self.examples.classes
+        return Shape(
+            size=self.pixels.shape[1:3],
+            classes=len(classes),
+            findings=tuple(classes.index(finding) for finding in self.findings),
+            task=self.examples.task,
+        )
+
+
+def read(run: Run) -> Data:
+    """The images of a run, divided, with everything refused that must be.
+
+    Raises:
+        DatasetError: what cannot be trained on.
+        FileExistsError: there is a model already where this one should go.
+    """
+    if run.output.exists():
+        raise FileExistsError(f"{run.output} exists; choose another --output")
+    examples = dataset.find(run.data, run.naming)
+    findings = cards.findings(run.card, examples.classes)
+    parts = split.split(examples, run.division)
+    least = run.division.least_validation
+    split.require_validation(examples, parts, findings, least)
+    images = pixels.read(examples, run.preparation, run.cache or run.logs / "cache")
+    split.require_no_leak(examples, parts, images)
+    return Data(examples, parts, images, findings)
+
+
+def claim(run: Run, data: Data) -> None:
+    """Note what is trained here.
+
+    Raises:
+        FileExistsError: something else was.
+    """
+    about = {
+        "recipe": recipes.plain(run.recipe),
+        "seed": run.seed,
+        "weights": run.weights and str(run.weights),
+        "teacher": run.teacher and str(run.teacher),
+        "classes": list(data.examples.classes),
+        "images": len(data.examples),
+        "split": split.digest(data.examples, data.parts),
+    }
+    path = run.logs / "run.json"
+    if path.exists() and json.loads(path.read_text("utf-8")) != about:
+        raise FileExistsError(
+            f"{run.logs} holds a run with another recipe, seed, split or data; remove "
+            "it, or choose another --output"
+        )
+    run.logs.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(about, indent=2) + "\n", "utf-8")

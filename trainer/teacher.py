@@ -1,0 +1,77 @@
+"""Labels, and what a teacher makes of them (Hinton, Vinyals, Dean 2015)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beam_pipeline import saved_model
+from beam_pipeline.manifest import Preparation
+from trainer import predictions
+from trainer.dataset import Examples
+from trainer.pixels import Images
+from trainer.predictions import Predictions
+
+_BATCH = 64
+
+
+def targets(
+    examples: Examples,
+    images: Images,
+    preparation: Preparation,
+    teacher: Path | None,
+    share: float,
+) -> NDArray[np.float32]:
+    """What a network is to answer, float32, (images, classes).
+
+    Args:
+        examples: the labels.
+        images: their model inputs.
+        preparation: how they became that.
+        teacher: a model directory, or the predictions of a model for these images;
+            None for the labels alone.
+        share: of the teacher's probabilities in the targets.
+
+    Raises:
+        ValueError: a teacher of other classes, of another preparation, or with
+            predictions for some of the images only.
+    """
+    labels = examples.labels.astype(np.float32)
+    if teacher is None:
+        return labels
+    if teacher.is_file():
+        told = _predicted(predictions.load(teacher), examples)
+    else:
+        told = _inferred(teacher, examples, images, preparation)
+    return (1 - share) * labels + share * told
+
+
+def _inferred(
+    teacher: Path, examples: Examples, images: Images, preparation: Preparation
+) -> NDArray[np.float32]:
+    model = saved_model.load(teacher)
+    known = model.manifest
+    if known.classes != examples.classes or known.preparation != preparation:
+        raise ValueError(
+            f"--teacher {teacher} has the classes {', '.join(known.classes)} and the "
+            f"preparation {known.preparation.name}; {', '.join(examples.classes)} and "
+            f"{preparation.name} are needed"
+        )
+    starts = range(0, len(images), _BATCH)
+    return np.concatenate(
+        [model.infer(images[start : start + _BATCH]).probabilities for start in starts]
+    )
+
+
+def _predicted(found: Predictions, examples: Examples) -> NDArray[np.float32]:
+    row_of = {name: row for row, name in enumerate(found.names.tolist())}
+    missing = sum(name not in row_of for name in examples.names())
+    if missing or found.classes != examples.classes:
+        raise ValueError(
+            f"--teacher has no prediction for {missing} of {len(examples)} images, or "
+            f"knows other classes: {', '.join(found.classes)}"
+        )
+    rows = [row_of[name] for name in examples.names()]
+    return found.probabilities[rows].astype(np.float32)
