@@ -131,6 +131,8 @@ class OperatingPoint:
     chosen_on: str
     sensitivity: Estimate
     specificity: Estimate
+    intervals: tuple[tuple[float, float], ...] | None = None
+    abstain: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         valid = all(0 <= threshold <= 1 for threshold in self.thresholds)
@@ -182,6 +184,28 @@ class Outlier:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spread:
+    method: Literal["ensemble", "augmentation"]
+    of: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    method: str
+    layer: str
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blessing:
+    blessed: bool
+    required: Mapping[str, float]
+    reasons: tuple[str, ...]
+    compared_with: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Part:
     """One part of the training data's split."""
 
@@ -201,6 +225,7 @@ class TrainingData:
     files_without_patient: int
     split: Mapping[str, Part]
     seed: int
+    split_digest: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +254,9 @@ class Manifest:
     packages: Mapping[str, str]
     files: Mapping[str, str]
     outlier: Outlier | None = None
+    spread: Spread | None = None
+    explanation: Explanation | None = None
+    blessing: Blessing | None = None
     schema_version: Literal[1] = 1
 
     def __post_init__(self) -> None:

@@ -102,7 +102,7 @@ class Naming:
 
     Attributes:
         patient: whose image it is; a file without is its own patient.
-        label: its class, where the folder does not say it: `person\\d+_(bacteria|virus)`.
+        label: its class, in lower case or upper, where the folder does not say it.
         subtype: what is known beyond the class.
     """
 

@@ -138,8 +138,8 @@ def require_validation(
         if n < least:
             raise DatasetError(
                 f"the validation patients have {n} images {kind}: {_doubt(figure, n)}. "
-                f"{least} or more are needed to choose a threshold; bring more, or give "
-                f"--min_validation {n} and take that chance"
+                f"{least} or more are needed to choose a threshold; bring more, or "
+                f"give --min_validation {n} and take that chance"
             )
 
 

@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--require",
         action="append",
         metavar="METRIC=X",
-        help="the model is blessed only if this metric of the held-out patients is X or "
-        "more; may be repeated (default: auc=0.9)",
+        help="the model is blessed only if this metric is X or more on held-out "
+        "patients; may be repeated (default: auc=0.9)",
     )
     add(
         "--replaces",
