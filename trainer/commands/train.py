@@ -87,7 +87,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where decoded images are kept, to be shared between runs",
     )
-    add("--seed", type=int, default=1, help="of everything random")
+    add("--split_seed", type=int, default=1, help="of the division of the patients")
+    add("--seed", type=int, default=1, help="of everything else that is random")
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -167,7 +168,7 @@ def division(arguments: argparse.Namespace) -> Division:
         if folds < 2:
             raise ValueError(f"--fold {arguments.fold}: two folds or more are needed")
     return Division(
-        seed=arguments.seed,
+        seed=arguments.split_seed,
         fold=fold,
         folds=folds,
         given=arguments.split == "given",
