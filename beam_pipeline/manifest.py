@@ -337,6 +337,19 @@ class Manifest:
         """How many thresholds a point has: one; multi-label, one for each class."""
         return len(self.classes) if self.task == "multilabel" else 1
 
+    def require_blessing(self) -> None:
+        """Refuse a model that nobody said may be used.
+
+        Raises:
+            ManifestError: the model is not blessed, and why.
+        """
+        if self.objection is not None:
+            raise ManifestError(
+                f"the model {self.name} {self.version} is not blessed: "
+                f"{self.objection}. Train one that is, or try this one with "
+                "--allow_unblessed (in a pipeline: allow_unblessed=True)."
+            )
+
     @property
     def objection(self) -> str | None:
         """Why the model is not blessed, in words; None where it is."""

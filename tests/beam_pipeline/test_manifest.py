@@ -105,9 +105,37 @@ def test_a_manifest_that_says_less_is_loaded(folder: Path) -> None:
     path.write_text(json.dumps(document))
     model = manifests.load(folder)
     assert (model.spread, model.explanation, model.blessing) == (None, None, None)
+    assert "no blessing" in model.objection
     point = model.operating_points["default"]
     assert (point.intervals, point.abstain) == (None, None)
     assert model.training_data.split_digest is None
+
+
+def verdict(blessed: bool, *reasons: str) -> Blessing:
+    return Blessing(blessed=blessed, required={}, reasons=reasons, compared_with=None)
+
+
+@pytest.mark.parametrize(
+    ("blessing", "said"),
+    [
+        (None, "nobody said what it must reach"),
+        (verdict(False, "auc 0.7 of 0.9: missed", "slow"), "0.9: missed; slow"),
+        (verdict(False), "does not say why"),
+    ],
+)
+def test_a_model_that_is_not_blessed_says_why_and_what_to_do(
+    blessing: Blessing | None, said: str
+) -> None:
+    model = radiographs.manifest(blessing=blessing)
+    with pytest.raises(ManifestError, match=said) as caught:
+        model.require_blessing()
+    assert "--allow_unblessed" in str(caught.value)
+
+
+def test_a_blessed_model_may_be_used() -> None:
+    model = radiographs.manifest(blessing=verdict(True))
+    assert model.objection is None
+    model.require_blessing()
 
 
 def test_a_folder_without_a_manifest_is_no_model(tmp_path: Path) -> None:
