@@ -8,6 +8,7 @@ from pathlib import Path
 from beam_pipeline.manifest import Estimate
 from trainer import curves, evaluate, figures, report
 from trainer.compare import Candidate, Comparison
+from trainer.intervals import Reported
 from trainer.report import Drawn
 
 
@@ -107,9 +108,7 @@ def _ordering(comparison: Comparison) -> Iterator[Drawn]:
     )
 
 
-def _rates(
-    comparison: Comparison, candidate: Candidate
-) -> tuple[report.Reported, report.Reported]:
+def _rates(comparison: Comparison, candidate: Candidate) -> tuple[Reported, Reported]:
     found = comparison.figures[candidate.name]
     return found["specificity"], found["sensitivity"]
 

@@ -16,7 +16,7 @@ from trainer.evaluate import Evaluation, Scored
 from trainer.intervals import Absent, Reported
 from trainer.report import Drawn
 
-_PREVALENCES = np.geomspace(0.001, 0.5, 60)
+_PREVALENCES = np.geomspace(0.001, 0.9, 60)
 _CLASS_COLUMNS = ("auc", "precision", "recall", "specificity", "f1")
 
 
@@ -397,6 +397,7 @@ def _write_tables(evaluation: Evaluation, output: Path) -> None:
 def _confusion_rows(evaluation: Evaluation) -> Iterator[tuple[object, ...]]:
     """All classes against all; of a multi-label model each against its absence."""
     of, decision = evaluation.predictions, evaluation.decision
+    tables: dict[str, tuple[NDArray[np.int64], tuple[str, ...]]]
     if of.task == "multilabel":
         decided = decision.of_classes(of)
         tables = {

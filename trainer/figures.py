@@ -32,7 +32,7 @@ BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 _COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
 _GREY = "#777777"
-_STYLE = {
+_STYLE: Any = {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
@@ -43,7 +43,8 @@ _STYLE = {
     "axes.axisbelow": True,
     "grid.color": "#E4E4E4",
     "grid.linewidth": 0.7,
-    "legend.frameon": False,
+    "legend.framealpha": 0.9,
+    "legend.edgecolor": "none",
     "legend.fontsize": 9,
     "lines.linewidth": 1.9,
     "savefig.dpi": 160,
@@ -58,10 +59,9 @@ def shown(figure: Reported, digits: int = 3) -> str:
     """A figure and its interval as text; a dash where there is none."""
     if not isinstance(figure, Estimate):
         return "–"
-    ends = f"{figure.low:.{digits}f}–{figure.high:.{digits}f}"
-    if figure.low < 0:
-        ends = f"{figure.low:.{digits}f} to {figure.high:.{digits}f}"
-    return f"{figure.value:.{digits}f} ({ends})"
+    joint = " to " if figure.low < 0 else "–"
+    ends = f"{figure.low:.{digits}f}{joint}{figure.high:.{digits}f}"
+    return f"{figure.value:.{digits}f} ({ends})".replace("-", "−")
 
 
 def _lines(names: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
@@ -239,7 +239,7 @@ def thresholds(sweep: Sweep, threshold: float, finding: str, other: str) -> Figu
 @_styled
 def reliability(found: Reliability, scores: Histogram) -> Figure:
     """Predicted probability against observed share, above how scores are spread."""
-    figure = Figure((5.4, 6.2), layout="constrained")
+    figure = Figure((5.4, 5.6), layout="constrained")
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     top.plot(
         [0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=":", label="calibrated"
@@ -269,7 +269,7 @@ def reliability(found: Reliability, scores: Histogram) -> Figure:
 @_styled
 def decision_curve(curves: Mapping[str, Sweep], prevalence: float) -> Figure:
     """Net benefit against the chance at which one would act; see `curves.Sweep`."""
-    figure = Figure((6.4, 4.6), layout="constrained")
+    figure = Figure((5.4, 4.6), layout="constrained")
     axes = figure.add_subplot()
     first = next(iter(curves.values()))
     axes.plot(
@@ -330,7 +330,7 @@ def confusion(
 @_styled
 def histogram(scores: Histogram, threshold: float) -> Figure:
     """How many images of each class have which score, on a logarithmic scale."""
-    figure = Figure((6.4, 4.6), layout="constrained")
+    figure = Figure((5.4, 4.6), layout="constrained")
     axes = figure.add_subplot()
     for name, style in _lines(list(scores.images)):
         counts = scores.images[name]
@@ -358,7 +358,7 @@ def histogram(scores: Histogram, threshold: float) -> Figure:
 @_styled
 def coverage_risk(found: CoverageRisk) -> Figure:
     """Wrong decisions among the images that the model is surest of."""
-    figure = Figure((6.4, 4.6), layout="constrained")
+    figure = Figure((5.4, 4.6), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(found.coverage, found.risk, color=BLUE)
     axes.set_xlim(0, 1)
@@ -384,7 +384,7 @@ def predictive_values(
         values: by name, (points,) each.
         seen: the prevalence of the images at hand.
     """
-    figure = Figure((6.4, 4.6), layout="constrained")
+    figure = Figure((5.4, 4.6), layout="constrained")
     axes = figure.add_subplot()
     for name, style in _lines(list(values)):
         known = [
@@ -437,13 +437,39 @@ def forest(rows: Sequence[Subgroup], whole: Mapping[str, Reported]) -> Figure:
     return figure
 
 
-def _interval(axes: Axes, height: float, figure: Reported) -> None:
+@_styled
+def side_by_side(metrics: Mapping[str, Mapping[str, Reported]]) -> Figure:
+    """A panel for each metric, with a row for each model.
+
+    Args:
+        metrics: by label, and within by model.
+    """
+    models = list(next(iter(metrics.values())))
+    columns = 4
+    rows = -(-len(metrics) // columns)
+    figure = Figure((9.6, rows * (0.9 + 0.36 * len(models))), layout="constrained")
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    heights = np.arange(len(models), dtype=np.float64)[::-1]
+    for axes, (label, found) in zip(panels, metrics.items(), strict=False):
+        for height, (name, style) in zip(heights, _lines(models), strict=True):
+            _interval(axes, float(height), found[name], style["color"])
+        axes.set_title(label)
+        axes.set_yticks(heights, models)
+        axes.set_ylim(-0.7, len(models) - 0.3)
+        axes.grid(visible=False, axis="y")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+    for axes in panels[len(metrics) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def _interval(axes: Axes, height: float, figure: Reported, colour: str = BLUE) -> None:
     if isinstance(figure, Estimate):
-        axes.plot([figure.low, figure.high], [height] * 2, color=BLUE, linewidth=1.6)
-        axes.plot(figure.value, height, "o", color=BLUE, markersize=6)
+        axes.plot([figure.low, figure.high], [height] * 2, color=colour, linewidth=1.6)
+        axes.plot(figure.value, height, "o", color=colour, markersize=6)
         return
     axes.annotate(
-        "too few",
+        "no figure",
         (0.5, height),
         xycoords=("axes fraction", "data"),
         ha="center",

@@ -101,7 +101,8 @@ def equal_mass(scores: Floats) -> NDArray[np.int64]:
 
 
 def _one_hot(positions: NDArray[np.int64], count: int) -> Floats:
-    return (positions[:, np.newaxis] == np.arange(count)).astype(np.float64)
+    hot: Floats = (positions[:, np.newaxis] == np.arange(count)).astype(np.float64)
+    return hot
 
 
 class _Ordered:

@@ -119,16 +119,37 @@ def render(template: str, path: Path, **content: Any) -> None:
     environment.filters["number"] = number
     environment.filters["interval"] = interval
     environment.filters["label"] = lambda name: LABELS.get(name, name)
+    environment.filters["inorder"] = in_order
+    environment.filters["p"] = p_value
+    environment.filters["verdict"] = _verdict
     environment.tests["absent"] = lambda figure: isinstance(figure, Absent)
     page = environment.get_template(template).render(**content)
     path.write_text(page, "utf-8")
 
 
+def in_order(found: Mapping[str, Reported]) -> list[str]:
+    """The names of figures, as `LABELS` orders them."""
+    known = [name for name in LABELS if name in found]
+    return [*known, *(name for name in found if name not in LABELS)]
+
+
+def p_value(value: float) -> str:
+    """A p value as journals print it."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _verdict(difference: Reported) -> str:
+    if not isinstance(difference, Estimate):
+        return ""
+    apart = difference.low > 0 or difference.high < 0
+    return "interval without 0" if apart else "0 is within"
+
+
 def number(figure: Reported) -> str:
-    """The value of a figure with three digits behind the point, or of weight."""
-    return (
-        f"{figure.value:.{_digits(figure)}f}" if isinstance(figure, Estimate) else "–"
-    )
+    """The value of a figure, with as many digits as say something."""
+    if not isinstance(figure, Estimate):
+        return "–"
+    return _minus(f"{figure.value:.{_digits(figure)}f}")
 
 
 def interval(figure: Reported) -> str:
@@ -137,12 +158,19 @@ def interval(figure: Reported) -> str:
         return ""
     digits = _digits(figure)
     joint = " to " if figure.low < 0 else "–"
-    return f"{figure.low:.{digits}f}{joint}{figure.high:.{digits}f}"
+    return _minus(f"{figure.low:.{digits}f}{joint}{figure.high:.{digits}f}")
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")
 
 
 def _digits(figure: Estimate) -> int:
     # Likelihood ratios: 32.97 says more than is known.
-    return 1 if abs(figure.value) >= 10 else 3
+    if abs(figure.value) >= 10:
+        return 1
+    # 0.9996 is not 1.000.
+    return 4 if 0.9985 <= figure.value < 1 else 3
 
 
 def plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from beam_pipeline.images.rules import Rules
+from beam_pipeline.images.eligibility import Rules
 from beam_pipeline.manifest import Manifest
 from beam_pipeline.read import Reading
 from beam_pipeline.records import Outcome, Ready, Source

@@ -163,23 +163,31 @@ def _of_predictions(arguments: argparse.Namespace) -> _Given:
     if arguments.control or arguments.subtype_pattern:
         raise ValueError("--control and --subtype_pattern need the images: give --data")
     everything = predictions.load(arguments.predictions)
-    parts = sorted(set(everything.parts))
-    if arguments.part is None and len(parts) > 1:
-        raise ValueError(
-            f"{arguments.predictions} holds the parts "
-            f"{', '.join(part or '(none)' for part in parts)}: say which with --part"
-        )
-    chosen = everything.part(arguments.part) if arguments.part else everything
-    if not len(chosen):
-        raise ValueError(f"{arguments.predictions} has no images of {arguments.part}")
+    chosen = one_part(everything, arguments.part, arguments.predictions)
     manifest = manifests.load(arguments.model) if arguments.model else None
     subject = Subject(
         model=f"{manifest.name} {manifest.version}" if manifest else "",
         model_digest="",
         data=str(arguments.predictions),
-        part=arguments.part or parts[0],
+        part=str(chosen.parts[0]),
     )
     return _Given(chosen, _decision(arguments, manifest, everything), subject)
+
+
+def one_part(everything: Predictions, part: str | None, source: Path) -> Predictions:
+    """The images of one part: the one that was asked for, or the only one there is.
+
+    Raises:
+        ValueError: there are several, or none of that name.
+    """
+    parts = sorted(set(everything.parts))
+    if part is None and len(parts) > 1:
+        held = ", ".join(each or "(none)" for each in parts)
+        raise ValueError(f"{source} holds the parts {held}: say which with --part")
+    chosen = everything.part(part) if part else everything
+    if not len(chosen):
+        raise ValueError(f"{source} has no images{f' of {part}' if part else ''}")
+    return chosen
 
 
 def _decision(
