@@ -29,7 +29,7 @@ _CONVERGED = 1e-6
 UNDEFINED: dict[str, str] = {
     "auc": "images of one kind only",
     "average_precision": "no image has the finding",
-    "calibration_slope": "the scores part the classes without an error, or are all equal",
+    "calibration_slope": "the scores part both kinds without an error, or are equal",
     "calibration_intercept": "images of one kind only",
     "sensitivity": "no image has the finding",
     "specificity": "every image has the finding",
@@ -101,7 +101,8 @@ def equal_mass(scores: Floats) -> NDArray[np.int64]:
 
 
 def _one_hot(positions: NDArray[np.int64], count: int) -> Floats:
-    return (positions[:, np.newaxis] == np.arange(count)).astype(np.float64)
+    hot: Floats = (positions[:, np.newaxis] == np.arange(count)).astype(np.float64)
+    return hot
 
 
 class _Ordered:
