@@ -31,6 +31,8 @@ SPLITS = {
 }
 # What a table may say of a patient or an image beside its label.
 COLUMNS = ("age", "sex", "view", "site", "subtype")
+# The file names of Kermany 2018: person1_virus_2, IM-0115-0001, NORMAL2-IM-1427-0001.
+PATIENT_PATTERN = r"^(person\d+|(?:NORMAL2-)?IM-\d+)"
 _SHOWN = 5
 
 
@@ -93,8 +95,16 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class _File:
-    """One labelled file, as a folder or a table names it."""
+class File:
+    """One labelled file, as a folder or a table names it.
+
+    Attributes:
+        labels: one, but for multi-label.
+        patient: whose image it is.
+        patient_known: whether a table or the file name said so.
+        part: the part that it came in, "" where none.
+        columns: some of `COLUMNS`.
+    """
 
     path: Path
     labels: tuple[str, ...]
@@ -104,13 +114,22 @@ class _File:
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
-def find(data: Path, patient_pattern: str) -> Examples:
-    """The labelled images of `data`: a folder, or a table in CSV.
+@dataclass(frozen=True)
+class Listing:
+    """All labelled files of a data set, whether they contradict each other or not.
 
-    A folder holds `CLASS/…` or `SPLIT/CLASS/…`: the folder next to a file names its
-    class. A table has the columns `path` (relative to the table), `label`, or `labels`
-    with names parted by `|` for several classes or none; and may have `patient`,
-    `split`, and any of `COLUMNS`.
+    Attributes:
+        root: the folder that paths are shown relative to.
+        is_multilabel: whether a file may have several labels, or none.
+    """
+
+    files: tuple[File, ...]
+    root: Path
+    is_multilabel: bool
+
+
+def find(data: Path, patient_pattern: str) -> Examples:
+    """The labelled images of `data`, see `listed`, checked.
 
     Byte-identical copies are left out, so that none can stand in two parts.
 
@@ -122,6 +141,26 @@ def find(data: Path, patient_pattern: str) -> Examples:
         DatasetError: no images, one class, a file that is not there, one image under
             two labels, or a pattern that is no regular expression.
     """
+    found = listed(data, patient_pattern)
+    return _examples(list(found.files), found.root, found.is_multilabel)
+
+
+def listed(data: Path, patient_pattern: str) -> Listing:
+    """The labelled files of `data`: a folder, or a table in CSV.
+
+    A folder holds `CLASS/…` or `SPLIT/CLASS/…`: the folder next to a file names its
+    class. A table has the columns `path` (relative to the table), `label`, or `labels`
+    with names parted by `|` for several classes or none; and may have `patient`,
+    `split`, and any of `COLUMNS`.
+
+    Args:
+        data: the folder or the table.
+        patient_pattern: finds the patient in a file name, in its last group.
+
+    Raises:
+        DatasetError: a table that cannot be understood, a file of it that is not there,
+            or a pattern that is no regular expression.
+    """
     try:
         pattern = re.compile(patient_pattern)
     except re.error as error:
@@ -130,14 +169,11 @@ def find(data: Path, patient_pattern: str) -> Examples:
         ) from error
     if data.is_file():
         files, is_multilabel = _in_table(data, pattern)
-        root = data.parent
-    else:
-        files, is_multilabel = _in_folders(data, pattern), False
-        root = data
-    return _examples(files, root, is_multilabel)
+        return Listing(tuple(files), data.parent, is_multilabel)
+    return Listing(tuple(_in_folders(data, pattern)), data, False)
 
 
-def _examples(files: list[_File], root: Path, is_multilabel: bool) -> Examples:
+def _examples(files: list[File], root: Path, is_multilabel: bool) -> Examples:
     classes = tuple(sorted({label for file in files for label in file.labels}))
     if len(classes) < (1 if is_multilabel else 2):
         raise DatasetError(
@@ -167,7 +203,7 @@ def _examples(files: list[_File], root: Path, is_multilabel: bool) -> Examples:
     )
 
 
-def _in_folders(data: Path, pattern: re.Pattern[str]) -> list[_File]:
+def _in_folders(data: Path, pattern: re.Pattern[str]) -> list[File]:
     files = sorted(path for path in data.rglob("*") if _is_visible(path))
     return [_in_class_folder(path, pattern) for path in files]
 
@@ -177,12 +213,12 @@ def _is_visible(path: Path) -> bool:
     return path.is_file() and not path.name.startswith(".")
 
 
-def _in_class_folder(path: Path, pattern: re.Pattern[str]) -> _File:
+def _in_class_folder(path: Path, pattern: re.Pattern[str]) -> File:
     label, split = path.parent.name, path.parent.parent.name
     key, found = _patient(path, pattern)
     # Numbers restart in each class, and in a test folder: other children, same name.
     pool = "test" if split == "test" else ""
-    return _File(
+    return File(
         path=path,
         labels=(label,),
         patient=f"{pool}/{label}/{key}",
@@ -196,7 +232,7 @@ def _patient(path: Path, pattern: re.Pattern[str]) -> tuple[str, bool]:
     return (match[match.lastindex or 0], True) if match else (path.stem, False)
 
 
-def _in_table(table: Path, pattern: re.Pattern[str]) -> tuple[list[_File], bool]:
+def _in_table(table: Path, pattern: re.Pattern[str]) -> tuple[list[File], bool]:
     with table.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
         header = reader.fieldnames or []
@@ -221,7 +257,7 @@ def _in_row(
     where: str,
     pattern: re.Pattern[str],
     is_multilabel: bool,
-) -> _File:
+) -> File:
     values = {name: (value or "").strip() for name, value in row.items() if name}
     path = table.parent / values["path"]
     if not values["path"] or not path.is_file():
@@ -234,7 +270,7 @@ def _in_row(
     if part and part not in SPLITS:
         raise DatasetError(f"{where}: split is {part!r}, not {', '.join(SPLITS)}")
     key, found = _patient(path, pattern)
-    return _File(
+    return File(
         path=path,
         labels=labels,
         patient=values.get("patient") or key,
@@ -244,8 +280,8 @@ def _in_row(
     )
 
 
-def _without_copies(files: Iterable[_File]) -> list[_File]:
-    first: dict[bytes, _File] = {}
+def _without_copies(files: Iterable[File]) -> list[File]:
+    first: dict[bytes, File] = {}
     for file in files:
         other = first.setdefault(blake3(file.path.read_bytes()).digest(), file)
         if set(other.labels) != set(file.labels):
