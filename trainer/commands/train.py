@@ -12,6 +12,7 @@ from trainer import dataset, recipes
 
 if TYPE_CHECKING:
     from beam_pipeline.manifest import Manifest
+    from trainer.architectures import Weights
     from trainer.blessing import Terms
     from trainer.split import Division
 
@@ -176,14 +177,16 @@ def division(arguments: argparse.Namespace) -> Division:
     )
 
 
-def weights(text: str) -> Path | str | None:
+def weights(text: str) -> Weights:
     """What --weights means.
 
     Raises:
         FileNotFoundError: a file that is not there.
     """
-    if text in ("imagenet", "none"):
-        return None if text == "none" else text
+    if text == "imagenet":
+        return "imagenet"
+    if text == "none":
+        return None
     if not Path(text).is_file():
         raise FileNotFoundError(f"--weights {text}: there is no such file")
     return Path(text)
