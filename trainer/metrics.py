@@ -25,6 +25,8 @@ _NEWTON_STEPS = 25
 _NEWTON_STEPS_OF_A_RESAMPLE = 7
 # Newton's steps shrink towards a solution; without one they go on at about 1.
 _LAST_STEP = 1e-3
+# Far from the solution, where all scores are bold and wrong, steps overshoot.
+_LONGEST_STEP = 2.0
 
 UNDEFINED: dict[str, str] = {
     "auc": "images of one kind only",
@@ -146,7 +148,8 @@ class _Recalibration:
         self._powers = np.stack([np.ones_like(logits), logits, logits**2], axis=1)
         everything = np.ones((1, len(logits)))
         with np.errstate(all="ignore"):
-            start = np.array([[0.0, 1.0]])
+            # From 1, where scores mean nothing, the first step would go too far.
+            start = np.array([[0.0, 0.0]])
             self._line = self._lines(everything, start, _NEWTON_STEPS)
             self._shift = self._shifts(everything, np.zeros(1), _NEWTON_STEPS)
 
@@ -189,6 +192,7 @@ class _Recalibration:
             chance = expit(shift[:, np.newaxis] + self._logits)
             gradient = (weights * (self._answers - chance)).sum(axis=1)
             step = gradient / (weights * chance * (1 - chance)).sum(axis=1)
+            step = np.clip(step, -_LONGEST_STEP, _LONGEST_STEP)
             shift += step
         shift[~(np.abs(step) < _LAST_STEP)] = np.nan
         return shift

@@ -245,6 +245,19 @@ def test_scores_that_part_the_classes_have_no_slope():
     assert found["auc"] == 1
 
 
+def test_scores_that_are_bold_and_wrong_are_recalibrated_too():
+    random = np.random.default_rng(0)
+    positives = np.arange(200) % 2 == 0
+    scores = expit(random.normal(0.3 * positives, 1) * 8)
+    line = LogisticRegression(C=np.inf, tol=1e-10).fit(
+        logit(scores)[:, None], positives
+    )
+    found = of_all(metrics.of_scores(positives, scores), 200)
+    assert found["calibration_slope"] == pytest.approx(line.coef_[0, 0], rel=1e-3)
+    low = of_all(metrics.of_scores(positives, np.full(200, 0.001)), 200)
+    assert low["calibration_intercept"] == pytest.approx(-logit(0.001))
+
+
 def test_scores_of_0_and_1_have_a_log_loss():
     positives = np.array([True, False, True])
     found = of_all(metrics.of_scores(positives, np.array([0.0, 0.0, 1.0])), 3)
