@@ -29,6 +29,7 @@ def write(comparison: Comparison, output: Path) -> None:
         output / "report.html",
         title=" and ".join(each.name for each in comparison.candidates) + ", compared",
         comparison=comparison,
+        task=of.task,
         images=len(of),
         patients=len(set(of.patients)),
         positives=int(of.positives.sum()),

@@ -123,11 +123,8 @@ def _facts(evaluation: Evaluation, subject: Subject) -> dict[str, str]:
 def _notices(evaluation: Evaluation, subject: Subject) -> list[str]:
     notices = []
     if subject.left_out:
-        total = sum(subject.left_out.values())
         reasons = ", ".join(f"{name} {n}" for name, n in subject.left_out.items())
-        notices.append(
-            f"{total} files could not be scored and are left out: {reasons}."
-        )
+        notices.append(f"Files that could not be read and are left out: {reasons}.")
     if subject.part in ("training", "validation"):
         notices.append(
             f"These are {subject.part} images: the model or its thresholds were fitted "
