@@ -90,9 +90,7 @@ def first_equal(digests: Sequence[bytes]) -> NDArray[np.int64]:
     return np.array(found, np.int64)
 
 
-def _rows_of(
-    indices: NDArray[np.int64], rows: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _rows_of(indices: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
     # A picture that is alone has no nearest one.
     return rows[indices] if len(rows) > 1 else indices
 

@@ -96,7 +96,9 @@ def class_counts(survey: Survey) -> Figure:
 
 def _number(survey: Survey, name: str, part: str, what: str) -> int:
     rows = survey.of(name) & (survey.parts == part)
-    return int(rows.sum()) if what == "Images" else len(np.unique(survey.patients[rows]))
+    return (
+        int(rows.sum()) if what == "Images" else len(np.unique(survey.patients[rows]))
+    )
 
 
 @_styled
@@ -137,7 +139,9 @@ def sizes(survey: Survey, chosen: Sequence[str]) -> Figure:
     return figure
 
 
-def _shares(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+def _shares(
+    values: NDArray[np.float64], edges: NDArray[np.float64]
+) -> NDArray[np.float64]:
     counts, _ = np.histogram(values, edges)
     return counts / max(1, counts.sum())
 

@@ -94,7 +94,9 @@ class Predictions:
 def probabilities(logits: Floats, temperature: float, task: Task) -> Floats:
     """Softmax of logits by temperature, or sigmoid where the task is multi-label."""
     scaled = logits.astype(np.float64) / temperature
-    return np.asarray(expit(scaled) if task == "multilabel" else softmax(scaled, axis=1))
+    return np.asarray(
+        expit(scaled) if task == "multilabel" else softmax(scaled, axis=1)
+    )
 
 
 def save(predictions: Predictions, path: Path) -> None:
@@ -104,7 +106,11 @@ def save(predictions: Predictions, path: Path) -> None:
         "patient": predictions.patients,
         "part": predictions.parts,
         "labels": [
-            [name for name, is_on in zip(predictions.classes, row, strict=True) if is_on]
+            [
+                name
+                for name, is_on in zip(predictions.classes, row, strict=True)
+                if is_on
+            ]
             for row in predictions.labels.tolist()
         ],
         "score": predictions.scores,

@@ -144,7 +144,9 @@ class Survey:
         return path.relative_to(root).as_posix() if inside else str(path)
 
 
-def survey(listing: Listing, advance: Callable[[int], None] = lambda count: None) -> Survey:
+def survey(
+    listing: Listing, advance: Callable[[int], None] = lambda count: None
+) -> Survey:
     """Read and measure all files, on all cores.
 
     Args:
@@ -276,5 +278,3 @@ def pictures(files: Sequence[File]) -> list[NDArray[np.uint8]]:
     """A few files once more, to be shown: uint8, (224, 224) each."""
     looks = [look(file)[1] for file in files]
     return [np.zeros((SIDE, SIDE), np.uint8) if p is None else p for p in looks]
-
-
