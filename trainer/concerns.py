@@ -27,12 +27,11 @@ _IMBALANCE = 1.5
 _WHY: dict[Source, str] = {
     "together": "None of these looks at the lungs; a model that does no better may "
     "have learnt nothing else.",
-    "file": "That is the machine, the ward or the export, and no disease; resized "
-    "images keep some of it, as shape and sharpness.",
+    "file": "Size, shape and compression come from the machine, the ward or the export "
+    "more than from disease, and resized images keep traces of them.",
     "picture": "Disease can do that, and so can another machine.",
     "stated": "The patients of the classes differ, and a model can learn that.",
 }
-_PART_NAMES = {"held_out": "held-out"}
 
 
 @dataclass(frozen=True)
@@ -110,8 +109,8 @@ def _unreadable(survey: Survey) -> Iterator[Concern]:
         named = ", ".join(f"{reason} {n:,}" for reason, n in reasons.most_common())
         yield Concern(
             "mend",
-            f"{_count(reasons.total(), 'file')} cannot be read ({named}). Training stops "
-            "at such a file: mend or remove them.",
+            f"{_count(reasons.total(), 'file')} cannot be read ({named}). Training "
+            "stops at such a file: mend or remove them.",
         )
 
 
@@ -123,22 +122,22 @@ def _copies(duplicates: Duplicates) -> Iterator[Concern]:
     if across_labels:
         yield Concern(
             "mend",
-            f"{_count(len(across_labels), 'picture')} stand under two labels. One of the "
-            "two is wrong; keep the right one.",
+            f"Two labels for one picture, {_count(len(across_labels), 'time')}. One of "
+            "the two is wrong; keep the right one.",
         )
     if across_splits:
         yield Concern(
             "mend",
-            f"{_count(len(across_splits), 'picture')} stand in two parts of the split: a "
-            "leak, which makes the model look better than it is. Remove one of each.",
+            f"One picture in two parts, {_count(len(across_splits), 'time')}: a leak, "
+            "which makes the model look better than it is. Remove one of each.",
         )
     if plain:
         equal = sum(pair.kind == "file" for pair in plain)
         yield Concern(
             "know",
-            f"{_count(len(plain), 'file')} repeat another picture under the same label "
-            f"and in the same part ({equal:,} byte by byte). Training leaves out those "
-            "that are equal byte by byte; the others count twice.",
+            f"Copies under the same label and in the same part: "
+            f"{_count(len(plain), 'file')}, {equal:,} equal byte by byte. Training leaves "
+            "those out; the others count twice.",
         )
 
 
@@ -150,8 +149,8 @@ def _near(duplicates: Duplicates) -> Iterator[Concern]:
         named = ", ".join(f"{n:,} across {way}s" for way, n in ways.most_common())
         yield Concern(
             "check",
-            f"{_count(len(crossing), 'pair')} of nearly equal pictures that should have "
-            f"nothing in common: {named}. They may be one exposure saved twice.",
+            f"{_count(len(crossing), 'pair')} of nearly equal pictures that should "
+            f"differ: {named}. They may be one exposure saved twice.",
         )
     if len(near) > len(crossing):
         yield Concern(
@@ -167,14 +166,14 @@ def _leaks(leaked: list[Leak]) -> Iterator[Concern]:
     if splits:
         yield Concern(
             "mend",
-            f"{_count(len(splits), 'patient')} with images in two parts of the split: a "
-            "model can know them again. Divide by patient.",
+            f"{_count(len(splits), 'patient')} with images in two parts of the split: "
+            "a model can know them again. Divide by patient.",
         )
     if labels:
         yield Concern(
             "know",
-            f"{_count(len(labels), 'patient')} with images under different labels: right "
-            "for somebody who fell ill or recovered, wrong for one image read twice.",
+            f"{_count(len(labels), 'patient')} with images under different labels: "
+            "right for who fell ill or recovered, wrong for one image read twice.",
         )
 
 
@@ -186,14 +185,16 @@ def _classes(survey: Survey) -> Iterator[Concern]:
             f"There is one class only ({', '.join(counts)}); two or more are needed, "
             "as in NORMAL/… and PNEUMONIA/….",
         )
-    for name in survey.classes:
-        patients = len(np.unique(survey.patients[survey.of(name)]))
-        if patients < _FEW_PATIENTS:
-            yield Concern(
-                "check" if patients else "mend",
-                f"{name} has {_count(patients, 'patient')} only"
-                + (": too few to learn from and to measure on." if patients else "."),
-            )
+    patients = {n: len(np.unique(survey.patients[survey.of(n)])) for n in counts}
+    few = {
+        n: f"{n} {count:,}" for n, count in patients.items() if count < _FEW_PATIENTS
+    }
+    if few:
+        yield Concern(
+            "check",
+            f"Few patients ({', '.join(few.values())}): too few to learn a class from, "
+            "and to measure how well.",
+        )
     yield from _imbalance(counts, survey)
 
 
@@ -209,29 +210,33 @@ def _imbalance(counts: dict[str, int], survey: Survey) -> Iterator[Concern]:
         share = counts[largest] / sum(counts.values())
         yield Concern(
             "check",
-            f"{largest} has {ratio:.1f} times as many images as {smallest}. Whoever "
-            f"always says {largest} is right in {share:.0%} of them: judge a model by "
-            "its AUC and the recall of each class, not by its accuracy.",
+            f"{largest} has {ratio:.1f} times as many images as {smallest}: whoever always "
+            f"says {largest} is right in {100 * share:.0f} % of all. Judge a model by its "
+            "AUC and the recall of each class, not by its accuracy.",
         )
 
 
 def _measurable(survey: Survey) -> Iterator[Concern]:
-    for part in ("validation", "held_out"):
-        for name in survey.classes:
-            count = int((survey.of(name) & (survey.parts == part)).sum())
-            if 0 < count < _FEW_TO_MEASURE:
-                called = _PART_NAMES.get(part, part)
-                yield Concern("check", few(called, name, count))
+    for part, called in (("validation", "validation"), ("held_out", "held-out")):
+        counts = {
+            name: int((survey.of(name) & (survey.parts == part)).sum())
+            for name in survey.classes
+        }
+        few = {n: count for n, count in counts.items() if 0 < count < _FEW_TO_MEASURE}
+        if few:
+            least = min(few.values())
+            named = ", ".join(f"{count} {name}" for name, count in few.items())
+            yield Concern(
+                "check",
+                f"Few {called} images ({named}): a recall of {least}/{least} could be "
+                f"anything from {100 * wilson_low(least):.1f} % to 100 % (Wilson, 95 %). "
+                "Choose no model and no threshold by them.",
+            )
 
 
-def few(part: str, name: str, count: int) -> str:
-    """What so few images can tell at best, with Wilson's interval."""
-    low = binomtest(count, count).proportion_ci(method="wilson").low
-    return (
-        f"{_count(count, f'{part} image')} of {name}: a recall of {count}/{count} could "
-        f"be anything from {low:.1%} to 100% (Wilson, 95%). Do not choose a model or a "
-        "threshold by them."
-    )
+def wilson_low(count: int) -> float:
+    """The lower end of the 95 % interval of `count` hits in as many (Wilson 1927)."""
+    return float(binomtest(count, count).proportion_ci(method="wilson").low)
 
 
 def _shortcuts(clues: list[Shortcut]) -> Iterator[Concern]:
@@ -284,9 +289,9 @@ def _unknown_patients(survey: Survey) -> Iterator[Concern]:
     if unknown:
         yield Concern(
             "check",
-            f"{_count(unknown, 'file')} without a patient in the name or the table: each "
-            "counts as a patient of its own, and leaks between them cannot be seen. "
-            "See --patient_pattern.",
+            f"{_count(unknown, 'file')} without a patient in the name or the table: "
+            "each counts as a patient of its own, and leaks between them cannot be "
+            "seen. See --patient_pattern.",
         )
 
 
