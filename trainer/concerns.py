@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from scipy.stats import binomtest
 
-from trainer.duplicates import Duplicates, Pair
-from trainer.shortcuts import TOGETHER, Shortcut
+from trainer.duplicates import Duplicates
+from trainer.shortcuts import Shortcut, Source
 from trainer.survey import Survey
 
 Level = Literal["mend", "check", "know"]
@@ -20,11 +20,18 @@ LEVELS: dict[Level, str] = {
     "check": "Look at this",
     "know": "Good to know",
 }
-# A recall of all of so few images has an interval of over 5 points.
-_FEW_TO_MEASURE = 70
+# With fewer even a recall of all of them has an interval wider than 5 points.
+_FEW_TO_MEASURE = 73
 _FEW_PATIENTS = 50
 _IMBALANCE = 1.5
-_PART_NAMES = {"held_out": "held-out"}
+_WHY: dict[Source, str] = {
+    "together": "None of these looks at the lungs; a model that does no better may "
+    "have learnt nothing else.",
+    "file": "Size, shape and compression come from the machine, the ward or the export "
+    "more than from disease, and resized images keep traces of them.",
+    "picture": "Disease can do that, and so can another machine.",
+    "stated": "The patients of the classes differ, and a model can learn that.",
+}
 
 
 @dataclass(frozen=True)
@@ -102,8 +109,8 @@ def _unreadable(survey: Survey) -> Iterator[Concern]:
         named = ", ".join(f"{reason} {n:,}" for reason, n in reasons.most_common())
         yield Concern(
             "mend",
-            f"{_count(reasons.total(), 'file')} cannot be read ({named}). Training stops "
-            "at such a file: mend or remove them.",
+            f"{_count(reasons.total(), 'file')} cannot be read ({named}). Training "
+            "stops at such a file: mend or remove them.",
         )
 
 
@@ -115,22 +122,22 @@ def _copies(duplicates: Duplicates) -> Iterator[Concern]:
     if across_labels:
         yield Concern(
             "mend",
-            f"{_count(len(across_labels), 'picture')} stand under two labels. One of the "
-            "two is wrong; keep the right one.",
+            f"Two labels for one picture, {_count(len(across_labels), 'time')}. One of "
+            "the two is wrong; keep the right one.",
         )
     if across_splits:
         yield Concern(
             "mend",
-            f"{_count(len(across_splits), 'picture')} stand in two parts of the split: a "
-            "leak, which makes the model look better than it is. Remove one of each.",
+            f"One picture in two parts, {_count(len(across_splits), 'time')}: a leak, "
+            "which makes the model look better than it is. Remove one of each.",
         )
     if plain:
         equal = sum(pair.kind == "file" for pair in plain)
         yield Concern(
             "know",
-            f"{_count(len(plain), 'file')} repeat another picture under the same label "
-            f"and in the same part ({equal:,} byte by byte). Training leaves out those "
-            "that are equal byte by byte; the others count twice.",
+            f"Copies under the same label and in the same part: "
+            f"{_count(len(plain), 'file')}, {equal:,} equal byte by byte. Training leaves "
+            "those out; the others count twice.",
         )
 
 
@@ -142,8 +149,8 @@ def _near(duplicates: Duplicates) -> Iterator[Concern]:
         named = ", ".join(f"{n:,} across {way}s" for way, n in ways.most_common())
         yield Concern(
             "check",
-            f"{_count(len(crossing), 'pair')} of nearly equal pictures that should have "
-            f"nothing in common: {named}. They may be one exposure saved twice.",
+            f"{_count(len(crossing), 'pair')} of nearly equal pictures that should "
+            f"differ: {named}. They may be one exposure saved twice.",
         )
     if len(near) > len(crossing):
         yield Concern(
@@ -159,14 +166,14 @@ def _leaks(leaked: list[Leak]) -> Iterator[Concern]:
     if splits:
         yield Concern(
             "mend",
-            f"{_count(len(splits), 'patient')} with images in two parts of the split: a "
-            "model can know them again. Divide by patient.",
+            f"{_count(len(splits), 'patient')} with images in two parts of the split: "
+            "a model can know them again. Divide by patient.",
         )
     if labels:
         yield Concern(
             "know",
-            f"{_count(len(labels), 'patient')} with images under different labels: right "
-            "for somebody who fell ill or recovered, wrong for one image read twice.",
+            f"{_count(len(labels), 'patient')} with images under different labels: "
+            "right for who fell ill or recovered, wrong for one image read twice.",
         )
 
 
@@ -178,14 +185,16 @@ def _classes(survey: Survey) -> Iterator[Concern]:
             f"There is one class only ({', '.join(counts)}); two or more are needed, "
             "as in NORMAL/… and PNEUMONIA/….",
         )
-    for name in survey.classes:
-        patients = len(np.unique(survey.patients[survey.of(name)]))
-        if patients < _FEW_PATIENTS:
-            yield Concern(
-                "check" if patients else "mend",
-                f"{name} has {_count(patients, 'patient')} only"
-                + (": too few to learn from and to measure on." if patients else "."),
-            )
+    patients = {n: len(np.unique(survey.patients[survey.of(n)])) for n in counts}
+    few = {
+        n: f"{n} {count:,}" for n, count in patients.items() if count < _FEW_PATIENTS
+    }
+    if few:
+        yield Concern(
+            "check",
+            f"Few patients ({', '.join(few.values())}): too few to learn a class from, "
+            "and to measure how well.",
+        )
     yield from _imbalance(counts, survey)
 
 
@@ -201,51 +210,57 @@ def _imbalance(counts: dict[str, int], survey: Survey) -> Iterator[Concern]:
         share = counts[largest] / sum(counts.values())
         yield Concern(
             "check",
-            f"{largest} has {ratio:.1f} times as many images as {smallest}. Whoever "
-            f"always says {largest} is right in {share:.0%} of them: judge a model by "
-            "its AUC and the recall of each class, not by its accuracy.",
+            f"{largest} has {ratio:.1f} times as many images as {smallest}: whoever always "
+            f"says {largest} is right in {100 * share:.0f} % of all. Judge a model by its "
+            "AUC and the recall of each class, not by its accuracy.",
         )
 
 
 def _measurable(survey: Survey) -> Iterator[Concern]:
-    for part in ("validation", "held_out"):
-        for name in survey.classes:
-            count = int((survey.of(name) & (survey.parts == part)).sum())
-            if 0 < count < _FEW_TO_MEASURE:
-                called = _PART_NAMES.get(part, part)
-                yield Concern("check", few(called, name, count))
+    for part, called in (("validation", "validation"), ("held_out", "held-out")):
+        counts = {
+            name: int((survey.of(name) & (survey.parts == part)).sum())
+            for name in survey.classes
+        }
+        few = {n: count for n, count in counts.items() if 0 < count < _FEW_TO_MEASURE}
+        if few:
+            least = min(few.values())
+            named = ", ".join(f"{count} {name}" for name, count in few.items())
+            yield Concern(
+                "check",
+                f"Few {called} images ({named}): a recall of {least}/{least} could be "
+                f"anything from {100 * wilson_low(least):.1f} % to 100 % (Wilson, 95 %). "
+                "Choose no model and no threshold by them.",
+            )
 
 
-def few(part: str, name: str, count: int) -> str:
-    """What so few images can tell at best, with Wilson's interval."""
-    low = binomtest(count, count).proportion_ci(method="wilson").low
-    return (
-        f"{_count(count, f'{part} image')} of {name}: a recall of {count}/{count} could "
-        f"be anything from {low:.1%} to 100% (Wilson, 95%). Do not choose a model or a "
-        "threshold by them."
-    )
+def wilson_low(count: int) -> float:
+    """The lower end of the 95 % interval of `count` hits in as many (Wilson 1927)."""
+    return float(binomtest(count, count).proportion_ci(method="wilson").low)
 
 
 def _shortcuts(clues: list[Shortcut]) -> Iterator[Concern]:
+    groups = defaultdict(list)
     for clue in clues:
         if clue.is_suspicious:
-            yield Concern("check", _said(clue))
+            groups[clue.finding, clue.source].append(clue)
+    for (finding, source), some in groups.items():
+        named = "; ".join(map(_said, some))
+        yield Concern("check", f"{finding} can be told by {named}. {_WHY[source]}")
 
 
 def _said(clue: Shortcut) -> str:
-    rank = f"(AUC {clue.auc:.2f}, {clue.low:.2f}–{clue.high:.2f})"
-    if clue.measurement == TOGETHER:
-        return (
-            f"Size, file, brightness and corners together tell {clue.finding} {rank} "
-            "in patients not seen before, without a look at the lungs. A model that "
-            "does no better may have learnt nothing else."
-        )
+    rank = f"AUC {clue.auc:.2f}, {clue.low:.2f}–{clue.high:.2f}"
+    if clue.source == "together":
+        return f"{clue.measurement} ({rank}) in patients not seen before"
     way = "higher" if clue.higher else "lower"
-    return (
-        f"{clue.finding} can be told by “{clue.measurement}” alone {rank}: it is {way} "
-        f"there, median {clue.median:.3g} against {clue.median_of_others:.3g}. Disease "
-        "can do that, and so can another machine: see “Shortcuts”."
-    )
+    medians = f"{number(clue.median)} against {number(clue.median_of_others)}"
+    return f"{clue.measurement} ({rank}; {way}, median {medians})"
+
+
+def number(value: float) -> str:
+    """Three digits, or all those before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _sizes(survey: Survey) -> Iterator[Concern]:
@@ -274,16 +289,11 @@ def _unknown_patients(survey: Survey) -> Iterator[Concern]:
     if unknown:
         yield Concern(
             "check",
-            f"{_count(unknown, 'file')} without a patient in the name or the table: each "
-            "counts as a patient of its own, and leaks between them cannot be seen. "
-            "See --patient_pattern.",
+            f"{_count(unknown, 'file')} without a patient in the name or the table: "
+            "each counts as a patient of its own, and leaks between them cannot be "
+            "seen. See --patient_pattern.",
         )
 
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
-
-
-def crossing(pairs: list[Pair], way: str) -> list[Pair]:
-    """The pairs that do not share `way`: split, label or patient."""
-    return [pair for pair in pairs if way in pair.crosses]

@@ -79,7 +79,7 @@ def duplicates(survey: Survey) -> Duplicates:
         tuple(pairs),
         same_as=_spread(survey, rows, np.where(is_first, -1, rows[pictures])),
         nearest=_spread(survey, rows, _rows_of(near.nearest, rows)),
-        distance=_spread(survey, rows, near.distance),
+        distance=_spread(survey, rows, near.distance.astype(np.int64)),
     )
 
 

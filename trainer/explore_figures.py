@@ -6,6 +6,7 @@ Colours are those of Okabe & Ito (2008), which the colour-blind tell apart.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -23,7 +24,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _DASHES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "^", "s", "D")
 _GREY = "#777777"
-_STYLE = {
+_STYLE: Any = {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
@@ -55,7 +56,7 @@ PARTS = {
 Named = Sequence[tuple[str, NDArray[np.bool_]]]
 
 
-def _look(index: int) -> dict[str, object]:
+def _look(index: int) -> dict[str, Any]:
     return {
         "color": _COLOURS[index % len(_COLOURS)],
         "linestyle": _DASHES[index % len(_DASHES)],
@@ -90,7 +91,9 @@ def class_counts(survey: Survey) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     panels[0].invert_yaxis()
     if any(survey.parts):
-        panels[1].legend(loc="best")
+        figure.legend(
+            *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4
+        )
     return figure
 
 
@@ -143,7 +146,8 @@ def _shares(
     values: NDArray[np.float64], edges: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     counts, _ = np.histogram(values, edges)
-    return counts / max(1, counts.sum())
+    shares: NDArray[np.float64] = counts / max(1, counts.sum())
+    return shares
 
 
 @_styled

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,12 @@ from sklearn.preprocessing import StandardScaler
 from trainer.survey import Survey
 
 Values = NDArray[np.float64]
+# Where a measurement comes from: the size and encoding of the file, the pixels, what
+# header or table say, or all but the last together.
+Source = Literal["file", "picture", "stated", "together"]
 
 SUSPICIOUS = 0.7
-TOGETHER = "all of these measurements together"
+TOGETHER = "sizes and pixels together"
 _FOLDS = 5
 # Of the 32 × 32 picture.
 _BORDER = 2
@@ -39,6 +43,7 @@ class Shortcut:
 
     Attributes:
         measurement: its name.
+        source: where it comes from.
         finding: the class.
         auc: 0.5 to 1, whichever way round; 0.5 says nothing.
         low: of the 95 % interval (Hanley & McNeil 1982, Radiology 143:29).
@@ -50,6 +55,7 @@ class Shortcut:
     """
 
     measurement: str
+    source: Source
     finding: str
     auc: float
     low: float
@@ -71,56 +77,70 @@ def shortcuts(survey: Survey) -> list[Shortcut]:
     Of two classes only the second: the first has the same AUC. A class without others
     has none.
     """
-    known = {**measurements(survey), **_stated(survey)}
+    sources: dict[Source, dict[str, Values]] = {
+        "file": {**_sizes(survey), **_encodings(survey)},
+        "picture": _pixels(survey),
+        "stated": _split_up(survey, stated(survey)),
+    }
     classes = survey.classes[1:] if len(survey.classes) == 2 else survey.classes
     found = []
     for name in classes:
         positive = survey.labels[:, survey.classes.index(name)]
+        together = _together(survey, positive)
         found += [
-            shortcut
+            _shortcut(measurement, source, name, values, positive)
+            for source, known in {**sources, "together": together}.items()
             for measurement, values in known.items()
-            if (shortcut := _shortcut(measurement, name, values, positive))
         ]
-        found += _together(survey, name, positive)
-    return sorted(found, key=lambda shortcut: -shortcut.auc)
+    return sorted((s for s in found if s), key=lambda shortcut: -shortcut.auc)
 
 
-def measurements(survey: Survey) -> dict[str, Values]:
-    """What can be measured without knowing anatomy: (files,) each, NaN if unreadable."""
-    facts = survey.measured
-    width = np.array([m.width or np.nan for m in facts], np.float64)
-    height = np.array([m.height or np.nan for m in facts], np.float64)
-    size = np.array([m.file_bytes for m in facts], np.float64)
-    small = survey.small.astype(np.float64)
-    corner, inside = slice(None, _CORNER), slice(_BORDER, -_BORDER)
-    other = slice(-_CORNER, None)
-    border = small.sum(axis=(1, 2)) - small[:, inside, inside].sum(axis=(1, 2))
-    pixels = small.shape[1] * small.shape[2]
-    within = (small.shape[1] - 2 * _BORDER) * (small.shape[2] - 2 * _BORDER)
+def _sizes(survey: Survey) -> dict[str, Values]:
+    width = np.array([m.width or np.nan for m in survey.measured], np.float64)
+    height = np.array([m.height or np.nan for m in survey.measured], np.float64)
+    size = np.array([m.file_bytes for m in survey.measured], np.float64)
     found = {
         "width": width,
         "height": height,
         "width ÷ height": width / height,
         "bytes a pixel (compression)": size / (width * height),
+    }
+    return _of_readable(survey, found)
+
+
+def _pixels(survey: Survey) -> dict[str, Values]:
+    """What can be measured without knowing anatomy."""
+    facts, small = survey.measured, survey.small.astype(np.float64)
+    start, end = slice(None, _CORNER), slice(-_CORNER, None)
+    border = np.ones(small.shape[1:], np.bool_)
+    border[_BORDER:-_BORDER, _BORDER:-_BORDER] = False
+    found = {
         "mean brightness": np.array([m.mean for m in facts], np.float64),
         "contrast (standard deviation)": np.array([m.std for m in facts], np.float64),
         "fine detail (step between pixels)": np.array(
             [m.sharpness for m in facts], np.float64
         ),
-        "brightness of the border": border / (pixels - within),
-        "brightness of the top left corner": small[:, corner, corner].mean((1, 2)),
-        "brightness of the top right corner": small[:, corner, other].mean((1, 2)),
-        "brightness of the bottom left corner": small[:, other, corner].mean((1, 2)),
-        "brightness of the bottom right corner": small[:, other, other].mean((1, 2)),
+        "brightness of the border": small[:, border].mean(axis=1),
+        "brightness of the top left corner": small[:, start, start].mean((1, 2)),
+        "brightness of the top right corner": small[:, start, end].mean((1, 2)),
+        "brightness of the bottom left corner": small[:, end, start].mean((1, 2)),
+        "brightness of the bottom right corner": small[:, end, end].mean((1, 2)),
     }
+    return _of_readable(survey, found)
+
+
+def _of_readable(survey: Survey, found: Mapping[str, Values]) -> dict[str, Values]:
     return {n: np.where(survey.readable, v, np.nan) for n, v in found.items()}
 
 
-def _stated(survey: Survey) -> dict[str, Values]:
-    """What file, header and table say: numbers as they are, names as yes or no."""
-    columns = stated(survey)
-    for name in ("format", "channels", "bits"):
-        columns[name] = [str(getattr(m, name) or "") for m in survey.measured]
+def _encodings(survey: Survey) -> dict[str, Values]:
+    names = ("format", "channels", "bits")
+    columns = {n: [str(getattr(m, n) or "") for m in survey.measured] for n in names}
+    return _split_up(survey, columns)
+
+
+def _split_up(survey: Survey, columns: Mapping[str, list[str]]) -> dict[str, Values]:
+    """Numbers as they are, names as yes or no."""
     found = {}
     for name, values in columns.items():
         numbers = numeric(values)
@@ -160,7 +180,11 @@ def numeric(values: list[str]) -> Values | None:
 
 
 def _shortcut(
-    measurement: str, name: str, values: Values, positive: NDArray[np.bool_]
+    measurement: str,
+    source: Source,
+    name: str,
+    values: Values,
+    positive: NDArray[np.bool_],
 ) -> Shortcut | None:
     known = np.isfinite(values)
     values, positive = values[known], positive[known]
@@ -172,6 +196,7 @@ def _shortcut(
     half = 1.96 * _standard_error(larger, count, others)
     return Shortcut(
         measurement=measurement,
+        source=source,
         finding=name,
         auc=larger,
         low=max(0.0, larger - half),
@@ -193,15 +218,16 @@ def _standard_error(auc: float, count: int, others: int) -> float:
     return math.sqrt(max(variance, 0.0))
 
 
-def _together(survey: Survey, name: str, positive: NDArray[np.bool_]) -> list[Shortcut]:
-    """A logistic regression on all measurements, of patients that it has not seen."""
-    table: Mapping[str, Values] = measurements(survey)
+def _together(survey: Survey, positive: NDArray[np.bool_]) -> dict[str, Values]:
+    """A logistic regression's scores, of patients that it has not seen."""
+    table = {**_sizes(survey), **_pixels(survey)}
     rows = survey.readable
     x, y = np.stack(list(table.values()), axis=1)[rows], positive[rows]
     patients = survey.patients[rows]
     if min(len(np.unique(patients[y])), len(np.unique(patients[~y]))) < 2 * _FOLDS:
-        return []
-    scores = cross_val_predict(
+        return {}
+    scores = np.full(len(rows), np.nan)
+    scores[rows] = cross_val_predict(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
         x,
         y,
@@ -209,8 +235,4 @@ def _together(survey: Survey, name: str, positive: NDArray[np.bool_]) -> list[Sh
         cv=StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0),
         method="predict_proba",
     )[:, 1]
-    every = np.full(len(rows), np.nan)
-    every[rows] = scores
-    # Below 0.5 it has learnt nothing: the other way round is no better.
-    found = _shortcut(TOGETHER, name, every, positive)
-    return [found] if found and found.higher else []
+    return {TOGETHER: scores}
