@@ -1,7 +1,7 @@
-"""The predictions of several folds' models for the patients that each held out, as one.
+"""What the models of several folds said of the patients that each held out, as one.
 
-A threshold chosen on a twentieth of the patients is as uncertain as they are few. Models
-of the same recipe, each trained without one fold of the patients, give a score to every
+A threshold chosen on a tenth of the patients is as uncertain as they are few. Models of
+the same recipe, each trained without one fold of the patients, give a score to every
 patient that no model learned from: thresholds chosen on those rest on all of them.
 """
 

@@ -17,11 +17,11 @@ def fold(names, logits, *, temperature=1.0, part="held_out", classes=("A", "B"))
         task="binary",
         classes=classes,
         findings=classes[1:],
-        names=np.array(names),
+        names=np.array(list(names)),
         labels=np.eye(2, dtype=bool)[np.arange(count) % 2],
         logits=np.array([[0.0, logit] for logit in logits]),
         temperature=temperature,
-        patients=np.array(names),
+        patients=np.array(list(names)),
         parts=np.full(count, part),
         columns={},
     )
