@@ -12,7 +12,7 @@ TEST = [*TRAIN, "pytest", "pytest-timeout", "pydicom-data"]
 
 setup(
     name="radiograph-scorer",
-    version="0.2.0",
+    version="0.3.0",
     description="Batch scoring of radiographs on Apache Beam, and its trainer",
     long_description=Path("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",

@@ -22,6 +22,7 @@ class Policy:
         model_digest: of the same.
         operating_point: the name of the thresholds; None where a number was given.
         thresholds: one for the score; for a multi-label model, one for each class.
+        abstain: a score in [low, high) is too near to call; None for no such band.
         run_id: of this run.
         rules: of which those about the outlier score are asked here.
         pseudonyms: what replaces identifiers; None for nothing.
@@ -31,9 +32,17 @@ class Policy:
     model_digest: str
     operating_point: str | None
     thresholds: tuple[float, ...]
+    abstain: tuple[float, float] | None
     run_id: str | None
     rules: Rules
     pseudonyms: Pseudonyms | None = None
+
+    def abstains(self, score: float | None) -> bool:
+        """Whether a score lies in the band that is too near to call."""
+        if score is None or self.abstain is None:
+            return False
+        low, high = self.abstain
+        return low <= score < high
 
 
 def policy(
@@ -52,8 +61,8 @@ def policy(
         ValueError: an operating point that the model has not.
     """
     if threshold is not None:
-        count = len(manifest.classes) if manifest.task == "multilabel" else 1
-        name, thresholds = None, (threshold,) * count
+        name, abstain = None, None
+        thresholds = (threshold,) * manifest.decisions
     else:
         name = operating_point or "default"
         if name not in manifest.operating_points:
@@ -62,12 +71,14 @@ def policy(
                 f"the model {manifest.name} has no operating point {name!r}; "
                 f"it has: {known}"
             )
-        thresholds = manifest.operating_points[name].thresholds
+        point = manifest.operating_points[name]
+        thresholds, abstain = point.thresholds, point.abstain
     return Policy(
         manifest=manifest,
         model_digest=model_digest,
         operating_point=name,
         thresholds=thresholds,
+        abstain=abstain,
         run_id=run_id,
         rules=rules or Rules(()),
         pseudonyms=pseudonyms,
@@ -95,7 +106,8 @@ def decide(outcome: Outcome, policy: Policy) -> Outcome:
     try:
         flags = _outlier_flags(stamped, policy.rules)
     except Rejected as error:
-        return replace(stamped.ended(error), probabilities=None, logits=None)
+        ended = stamped.ended(error)
+        return replace(ended, probabilities=None, logits=None, spread=None)
     scored = replace(
         stamped,
         status=Status.SCORED,
@@ -103,9 +115,9 @@ def decide(outcome: Outcome, policy: Policy) -> Outcome:
         operating_point=policy.operating_point,
         scored_at=datetime.now(UTC),
     )
-    if manifest.task == "multilabel":
-        return _decide_each(scored, stamped.probabilities, policy)
-    return _decide_one(scored, stamped.probabilities, policy)
+    decide_on = _decide_each if manifest.task == "multilabel" else _decide_one
+    decided = decide_on(scored, stamped.probabilities, policy)
+    return replace(decided, abstained=policy.abstains(decided.score))
 
 
 def _anonymous(outcome: Outcome, policy: Policy) -> Outcome:

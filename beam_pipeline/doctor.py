@@ -22,6 +22,7 @@ from beam_pipeline import manifest, runs, saved_model
 from beam_pipeline.images import codecs
 from beam_pipeline.images.codecs import Layout
 from beam_pipeline.limits import Limits
+from beam_pipeline.manifest import Manifest
 from beam_pipeline.process_pool import Allowance, Died, Worker
 
 _PACKAGES = (
@@ -60,7 +61,7 @@ class Finding:
 
 def run(model_dir: Path, output: str | None) -> bool:
     """Print every finding; whether all is well."""
-    findings = [*_versions(), *_decoders(), _process(), _device(), _model(model_dir)]
+    findings = [*_versions(), *_decoders(), _process(), _device(), *_model(model_dir)]
     if output is not None:
         findings.append(_output(output))
     for finding in findings:
@@ -129,17 +130,28 @@ def _device() -> Finding:
     return Finding("device", True, ", ".join(gpus) or "no GPU; TensorFlow uses the CPU")
 
 
-def _model(model_dir: Path) -> Finding:
+def _model(model_dir: Path) -> Iterator[Finding]:
     subject = f"model {model_dir}"
     try:
         model = saved_model.load(model_dir)
     except manifest.ManifestError as error:
-        return Finding(subject, False, str(error))
+        yield Finding(subject, False, str(error))
+        return
     preparation = model.manifest.preparation
     blank = np.zeros((1, preparation.height, preparation.width, 1), np.uint8)
     well = bool(np.isfinite(model.infer(blank).probabilities).all())
     named = f"{model.manifest.name} {model.manifest.version}"
-    return Finding(subject, well, f"{named}, {model.digest[:19]}…")
+    yield Finding(subject, well, f"{named}, {model.digest[:19]}…")
+    yield _blessing(model.manifest)
+
+
+def _blessing(model: Manifest) -> Finding:
+    subject = "blessing of the model"
+    if model.objection is not None:
+        wanted = "score wants --allow_unblessed"
+        return Finding(subject, False, f"not blessed: {model.objection}; {wanted}")
+    reasons = model.blessing.reasons if model.blessing else ()
+    return Finding(subject, True, "; ".join(reasons) or "blessed")
 
 
 def _output(output: str) -> Finding:

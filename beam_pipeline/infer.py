@@ -155,15 +155,17 @@ def _scored(ready: Ready, inference: Inference, index: int) -> Outcome:
         ready.outcome,
         probabilities=tuple(probabilities.tolist()),
         logits=tuple(inference.logits[index].tolist()),
-        outlier_score=_outlier_score(inference, index),
+        spread=_finite(inference.spread, index),
+        outlier_score=_finite(inference.outlier_score, index),
     )
 
 
-def _outlier_score(inference: Inference, index: int) -> float | None:
-    if inference.outlier_score is None:
+def _finite(values: NDArray[np.float32] | None, index: int) -> float | None:
+    """What costs no image its score: a number, or None where there is none."""
+    if values is None:
         return None
-    score = float(inference.outlier_score[index])
-    return score if math.isfinite(score) else None
+    value = float(values[index])
+    return value if math.isfinite(value) else None
 
 
 def _failed(ready: Ready, error: Exception) -> Outcome:

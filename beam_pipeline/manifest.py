@@ -124,6 +124,9 @@ class OperatingPoint:
         chosen_on: the patients they were chosen on.
         sensitivity: on held-out patients, at these thresholds.
         specificity: on held-out patients, at these thresholds.
+        intervals: the 95 % bootstrap interval of each threshold, if it was measured.
+        abstain: a score in [low, high) is too near the threshold to call; None where
+            every score is called.
     """
 
     thresholds: tuple[float, ...]
@@ -137,6 +140,16 @@ class OperatingPoint:
     def __post_init__(self) -> None:
         valid = all(0 <= threshold <= 1 for threshold in self.thresholds)
         require(valid, "thresholds", self.thresholds, "values in [0, 1]")
+        if self.intervals is not None:
+            valid = len(self.intervals) == len(self.thresholds) and all(
+                0 <= low <= high <= 1 for low, high in self.intervals
+            )
+            expected = "a low and a high in [0, 1] for each threshold"
+            require(valid, "intervals", self.intervals, expected)
+        if self.abstain is not None:
+            low, high = self.abstain
+            expected = "low <= high in [0, 1]"
+            require(0 <= low <= high <= 1, "abstain", self.abstain, expected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,20 +198,53 @@ class Outlier:
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
+    """How `spread` was made: the standard deviation of one image's scores.
+
+    Attributes:
+        method: over the members of an ensemble, or over augmentations of the image.
+        of: how many.
+    """
+
     method: Literal["ensemble", "augmentation"]
     of: int
+
+    def __post_init__(self) -> None:
+        require(self.of >= 2, "spread.of", self.of, "2 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
+    """What the signature `explain` computes: a heatmap of where a class was seen.
+
+    Attributes:
+        method: such as Grad-CAM.
+        layer: of the network, whose channels are weighed.
+        height: rows of the heatmap.
+        width: columns of the heatmap.
+    """
+
     method: str
     layer: str
     height: int
     width: int
 
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            size = getattr(self, name)
+            require(size >= 1, f"explanation.{name}", size, "1 or more")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Blessing:
+    """Whether the model may be used, on which terms, and why.
+
+    Attributes:
+        blessed: whether it may.
+        required: the least value that was asked of each of these metrics.
+        reasons: in words, why it is or is not blessed.
+        compared_with: name, version and digest of the model that it replaces, or None.
+    """
+
     blessed: bool
     required: Mapping[str, float]
     reasons: tuple[str, ...]
@@ -216,7 +262,11 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """What the model learned from and how patients were split."""
+    """What the model learned from and how patients were split.
+
+    Attributes:
+        split_digest: of the table that says which image stands in which part.
+    """
 
     source: str
     images: int
@@ -269,16 +319,45 @@ class Manifest:
             self.classes,
             "two or more, each once",
         )
-        points = self.operating_points
+        self.check_points(self.operating_points)
+
+    def check_points(self, points: Mapping[str, OperatingPoint]) -> None:
+        """Raise `Mismatch` unless `points` can decide on what this model says."""
         require("default" in points, "operating_points", list(points), "a 'default'")
         for name, point in points.items():
-            expected = len(self.classes) if self.task == "multilabel" else 1
             require(
-                len(point.thresholds) == expected,
+                len(point.thresholds) == self.decisions,
                 f"operating_points.{name}.thresholds",
                 point.thresholds,
-                f"{expected} of them",
+                f"{self.decisions} of them",
             )
+
+    @property
+    def decisions(self) -> int:
+        """How many thresholds a point has: one; multi-label, one for each class."""
+        return len(self.classes) if self.task == "multilabel" else 1
+
+    def require_blessing(self) -> None:
+        """Refuse a model that nobody said may be used.
+
+        Raises:
+            ManifestError: the model is not blessed, and why.
+        """
+        if self.objection is not None:
+            raise ManifestError(
+                f"the model {self.name} {self.version} is not blessed: "
+                f"{self.objection}. Train one that is, or try this one with "
+                "--allow_unblessed (in a pipeline: allow_unblessed=True)."
+            )
+
+    @property
+    def objection(self) -> str | None:
+        """Why the model is not blessed, in words; None where it is."""
+        if self.blessing is None:
+            return "its manifest has no blessing: nobody said what it must reach"
+        if self.blessing.blessed:
+            return None
+        return "; ".join(self.blessing.reasons) or "its manifest does not say why"
 
     @property
     def finding_indices(self) -> tuple[int, ...]:

@@ -38,6 +38,7 @@ class ScoringOptions:
         input: patterns and folders.
         output: folder or bucket prefix of all runs.
         model: model directory.
+        allow_unblessed: whether a model may score that its manifest does not bless.
         operating_point: name of the thresholds, or None.
         threshold: instead of an operating point, or None.
         run_id: names this run.
@@ -59,6 +60,7 @@ class ScoringOptions:
     input: tuple[str, ...]
     output: str
     model: Path
+    allow_unblessed: bool
     operating_point: str | None
     threshold: float | None
     run_id: str
@@ -96,6 +98,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where runs are written",
     )
     add_model(parser)
+    add(
+        "--allow_unblessed",
+        action="store_true",
+        help="score also with a model that its manifest does not bless",
+    )
     thresholds = parser.add_mutually_exclusive_group()
     thresholds.add_argument(
         "--operating_point",

@@ -40,6 +40,7 @@ class ScoreRadiographs(beam.PTransform):
         model_dir: the model directory.
         operating_point: which of the model's; `default` where None.
         threshold: in [0, 1], instead of an operating point.
+        allow_unblessed: whether the model may be one that its manifest does not bless.
         batch_size: images a batch.
         read_workers: processes that read and decode; None for one a core.
         run_id: goes into every row.
@@ -48,13 +49,15 @@ class ScoreRadiographs(beam.PTransform):
         pseudonyms: what replaces identifiers; None for nothing.
 
     Raises:
-        ManifestError: on construction, where the model must not be used.
+        ManifestError: on construction, where the model must not be used, or is not
+            blessed.
         ValueError: on construction, for an operating point that the model has not.
     """
 
     model_dir: str
     operating_point: str | None = None
     threshold: float | None = None
+    allow_unblessed: bool = False
     batch_size: int = 32
     read_workers: int | None = None
     run_id: str | None = None
@@ -65,6 +68,8 @@ class ScoreRadiographs(beam.PTransform):
     def __post_init__(self) -> None:
         model_dir = Path(self.model_dir)
         model = manifest.load(model_dir)
+        if not self.allow_unblessed:
+            model.require_blessing()
         accepted = rules.compiled(model) if self.rules is None else self.rules
         self.policy = decide.policy(
             model,

@@ -88,12 +88,14 @@ class Outcome:
     score: float | None = None
     probabilities: tuple[float, ...] | None = None
     logits: tuple[float, ...] | None = None
+    spread: float | None = None
     outlier_score: float | None = None
     label: str | None = None
     labels: tuple[str, ...] | None = None
     threshold: float | None = None
     operating_point: str | None = None
     positive: bool | None = None
+    abstained: bool | None = None
     model_name: str | None = None
     model_version: str | None = None
     model_digest: str | None = None
@@ -152,7 +154,9 @@ class Study:
     reason: str | None
     score: float | None
     mean_score: float | None
+    spread: float | None
     positive: bool | None
+    abstained: bool | None
     driving_sop_instance_uid: str | None
     threshold: float | None
     operating_point: str | None

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from beam_pipeline import manifest as manifests
 from beam_pipeline.manifest import Manifest, ManifestError
 
-_SIGNATURE = "serving_default"
 _NOTICE = re.compile(
     r"I0000 |WARNING: All log messages before absl|To enable the following instructions"
     r"|E0000 .*failed call to cuInit: .*UNKNOWN ERROR \(303\)|$"
@@ -34,11 +33,14 @@ class Inference:
         logits: float32, (images, classes), before calibration.
         outlier_score: float32, (images,), the higher the less like the training data;
             None where the model has none.
+        spread: float32, (images,), the standard deviation of the score over members or
+            augmentations; None where the model has none.
     """
 
     probabilities: NDArray[np.float32]
     logits: NDArray[np.float32]
     outlier_score: NDArray[np.float32] | None = None
+    spread: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,14 @@ class SavedModel:
     Attributes:
         manifest: what the model says about itself.
         digest: `sha256:…` of its files and manifest.
-        signature: TensorFlow's function for `serving_default`.
+        serve: TensorFlow's function for `serving_default`.
+        explainer: the same for `explain`; None where the model has none.
     """
 
     manifest: Manifest
     digest: str
-    signature: Any
+    serve: Any
+    explainer: Any = None
 
     def infer(self, images: NDArray[np.uint8]) -> Inference:
         """What the model says of uint8 images, (images, height, width, 1).
@@ -61,22 +65,39 @@ class SavedModel:
         Raises:
             OutOfMemory: the device cannot hold the batch; a smaller one may fit.
         """
-        import tensorflow as tf
-
-        try:
-            outputs = self.signature(image=tf.constant(images))
-        except tf.errors.ResourceExhaustedError as error:
-            raise OutOfMemory(f"a batch of {len(images)} images") from error
+        outputs = _called(self.serve, image=images)
+        # Another output of that name is not the one that the contract describes.
+        promised = _promised_outputs(self.manifest)
         return Inference(
-            probabilities=outputs["probabilities"].numpy(),
-            logits=outputs["logits"].numpy(),
-            # Another output of that name is not the one that the contract describes.
-            outlier_score=(
-                None
-                if self.manifest.outlier is None
-                else outputs["outlier_score"].numpy()
-            ),
+            **{n: outputs[n].numpy() for n in promised if n != "embedding"}
         )
+
+    def explain(
+        self, images: NDArray[np.uint8], class_indices: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """Where in each image its class was seen: (images, height, width), in [0, 1].
+
+        Args:
+            images: uint8, (images, height, width, 1).
+            class_indices: (images,), positions in the manifest's classes.
+
+        Raises:
+            ManifestError: the model has no signature `explain`.
+            ValueError: an index that is none of a class.
+            OutOfMemory: the device cannot hold the batch; a smaller one may fit.
+        """
+        if self.explainer is None:
+            raise ManifestError(
+                f"the model {self.manifest.name} {self.manifest.version} explains "
+                "nothing: its manifest has no explanation. Export it again with one."
+            )
+        classes = len(self.manifest.classes)
+        indices = np.asarray(class_indices, np.int32)
+        if ((indices < 0) | (indices >= classes)).any():
+            raise ValueError(f"class indices must be from 0 to {classes - 1}")
+        outputs = _called(self.explainer, image=images, class_index=indices)
+        heatmaps: NDArray[np.float32] = outputs["heatmap"].numpy()
+        return heatmaps
 
 
 class OutOfMemory(RuntimeError):
@@ -93,11 +114,10 @@ def load(model_dir: Path) -> SavedModel:
     digest = manifests.verify(manifest, model_dir)
     tf = _tensorflow()
     loaded = tf.saved_model.load(str(model_dir))
-    signature = loaded.signatures.get(_SIGNATURE)
-    _check(signature, manifest, model_dir)
-    # The signature holds its variables weakly: without the whole it stops working.
-    signature.owner = loaded
-    return SavedModel(manifest, digest, signature)
+    serve, *others = [
+        _checked(loaded, promise, model_dir) for promise in _promises(manifest)
+    ]
+    return SavedModel(manifest, digest, serve, *others)
 
 
 def devices() -> list[str]:
@@ -147,21 +167,52 @@ def _without_native_notices() -> Iterator[None]:
             os.write(2, "".join(lines).encode())
 
 
-def _check(signature: Any, manifest: Manifest, model_dir: Path) -> None:
+def _called(signature: Any, **inputs: NDArray[Any]) -> Any:
+    import tensorflow as tf
+
+    try:
+        return signature(**{name: tf.constant(v) for name, v in inputs.items()})
+    except tf.errors.ResourceExhaustedError as error:
+        raise OutOfMemory(f"a batch of {len(inputs['image'])} images") from error
+
+
+@dataclass(frozen=True)
+class _Promise:
+    """A signature as the manifest promises it; sizes without the batch."""
+
+    name: str
+    inputs: dict[str, tuple[str, tuple[int | None, ...]]]
+    outputs: dict[str, tuple[int | str, ...]]
+
+
+def _promises(manifest: Manifest) -> Iterator[_Promise]:
+    preparation = manifest.preparation
+    image = ("uint8", (None, preparation.height, preparation.width, 1))
+    yield _Promise("serving_default", {"image": image}, _promised_outputs(manifest))
+    explanation = manifest.explanation
+    if explanation is not None:
+        inputs = {"image": image, "class_index": ("int32", (None,))}
+        heatmap = (explanation.height, explanation.width)
+        yield _Promise("explain", inputs, {"heatmap": heatmap})
+
+
+def _checked(loaded: Any, promise: _Promise, model_dir: Path) -> Any:
+    """The signature that was promised, of a loaded SavedModel."""
+    signature = loaded.signatures.get(promise.name)
     if signature is None:
-        raise ManifestError(f"{model_dir} has no signature {_SIGNATURE!r}")
+        raise ManifestError(
+            f"{model_dir} has no signature {promise.name!r}, which its manifest "
+            "promises"
+        )
     inputs = {
         name: (spec.dtype.name, tuple(spec.shape))
         for name, spec in signature.structured_input_signature[1].items()
     }
-    preparation = manifest.preparation
-    shape = (None, preparation.height, preparation.width, 1)
-    expected = {"image": ("uint8", shape)}
-    if inputs != expected:
+    if inputs != promise.inputs:
         raise ManifestError(
-            f"{model_dir} takes {inputs}; its manifest promises {expected}"
+            f"{model_dir} takes {inputs}; its manifest promises {promise.inputs}"
         )
-    for name, promised in _promised_outputs(manifest).items():
+    for name, promised in promise.outputs.items():
         spec = signature.structured_outputs.get(name)
         if spec is None or spec.dtype.name != "float32" or not _fits(spec, promised):
             found = None if spec is None else (spec.dtype.name, tuple(spec.shape))
@@ -169,6 +220,9 @@ def _check(signature: Any, manifest: Manifest, model_dir: Path) -> None:
                 f"{model_dir} gives {name} as {found}; its manifest promises "
                 f"{('float32', (None, *promised))}"
             )
+    # The signature holds its variables weakly: without the whole it stops working.
+    signature.owner = loaded
+    return signature
 
 
 def _promised_outputs(manifest: Manifest) -> dict[str, tuple[int | str, ...]]:
@@ -179,7 +233,8 @@ def _promised_outputs(manifest: Manifest) -> dict[str, tuple[int | str, ...]]:
         "logits": (classes,),
         "embedding": ("n",),
     }
-    return promised if manifest.outlier is None else {**promised, "outlier_score": ()}
+    optional = {"outlier_score": manifest.outlier, "spread": manifest.spread}
+    return promised | {name: () for name, has in optional.items() if has is not None}
 
 
 def _fits(spec: Any, promised: tuple[int | str, ...]) -> bool:

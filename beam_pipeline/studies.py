@@ -34,6 +34,8 @@ class Instance:
     status: str
     score: float | None
     positive: bool | None
+    spread: float | None
+    abstained: bool | None
     threshold: float | None
     operating_point: str | None
     model_name: str | None
@@ -58,7 +60,7 @@ COLUMNS = [
     for field in dataclasses.fields(Instance)
     if field.name not in ("segment", "row")
 ]
-_MODEL_COLUMNS = COLUMNS[COLUMNS.index("threshold") :]
+_OF_THE_TOP_IMAGE = COLUMNS[COLUMNS.index("spread") :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def study(instances: Iterable[Instance]) -> Study:
         # A multi-label image can be positive with a lower score than another's.
         positive=any(each.positive for each in scored) if scored else None,
         driving_sop_instance_uid=top.sop_instance_uid if scored else None,
-        **{name: getattr(top, name) for name in _MODEL_COLUMNS},
+        **{name: getattr(top, name) for name in _OF_THE_TOP_IMAGE},
     )
 
 

@@ -22,15 +22,18 @@ from beam_pipeline.errors import NotScored, Rejected
 from beam_pipeline.images import Header, Picture, codecs, eligibility
 from beam_pipeline.images.rules import compiled
 from beam_pipeline.manifest import (
+    Blessing,
     Calibration,
     Eligibility,
     Estimate,
+    Explanation,
     Manifest,
     OperatingPoint,
     Outlier,
     Part,
     Preparation,
     Rendering,
+    Spread,
     TrainingData,
 )
 from beam_pipeline.read import Reading
@@ -54,6 +57,14 @@ OUTLIER = Outlier(
     quantiles={"0.5": 0.1, "0.99": 0.4},
     flag_above="0.99",
     chosen_on="validation",
+)
+SPREAD = Spread(method="augmentation", of=4)
+EXPLANATION = Explanation(method="the image itself", layer="", height=4, width=8)
+BLESSING = Blessing(
+    blessed=True,
+    required={"auc": 0.8},
+    reasons=("auc 0.900 of 0.8: held",),
+    compared_with=None,
 )
 _ESTIMATE = Estimate(value=0.9, low=0.8, high=1.0, n=20, method="Wilson")
 
@@ -258,6 +269,7 @@ def manifest(**changes: Any) -> Manifest:
         "licence": "MIT",
         "packages": {},
         "files": {},
+        "blessing": BLESSING,
     }
     return Manifest(**{**defaults, **changes})
 
@@ -293,6 +305,33 @@ class OutlierBrightness(Brightness):
         return {**super().serve(image), **score}
 
 
+class SpreadBrightness(Brightness):
+    """The same, with a tenth of the mean as its spread."""
+
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, SIZE, SIZE, 1), tf.uint8, name="image")]
+    )
+    def serve(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        mean = tf.reduce_mean(tf.cast(image, tf.float32), axis=[1, 2, 3]) / 255
+        return {**super().serve(image), "spread": mean / 10}
+
+
+class ExplainedBrightness(Brightness):
+    """The same, with a heatmap: the image in small, turned over for DARK."""
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((None, SIZE, SIZE, 1), tf.uint8, name="image"),
+            tf.TensorSpec((None,), tf.int32, name="class_index"),
+        ]
+    )
+    def explain(self, image: tf.Tensor, class_index: tf.Tensor) -> dict[str, tf.Tensor]:
+        size = (EXPLANATION.height, EXPLANATION.width)
+        small = tf.image.resize(image, size, "area")[..., 0] / 255
+        is_bright = tf.cast(class_index, tf.float32)[:, tf.newaxis, tf.newaxis]
+        return {"heatmap": is_bright * small + (1 - is_bright) * (1 - small)}
+
+
 def brightness_score(mean: float) -> float:
     """The score that the brightness model gives a mean from 0 to 255."""
     return float(1 / (1 + np.exp(-8 * (mean / 255 - 0.5))))
@@ -325,7 +364,10 @@ def save_model(
 ) -> Path:
     """Write a model of the contract to `model_dir`."""
     module = module or Brightness()
-    tf.saved_model.save(module, str(model_dir), {"serving_default": module.serve})
+    signatures = {"serving_default": module.serve}
+    if hasattr(module, "explain"):
+        signatures["explain"] = module.explain
+    tf.saved_model.save(module, str(model_dir), signatures)
     files = manifests.file_digests(model_dir)
     manifests.save(manifest(files=files, **changes), model_dir)
     return model_dir

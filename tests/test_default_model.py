@@ -116,6 +116,17 @@ def test_its_figures_come_from_patients_of_their_own() -> None:
     assert thresholds["screening"] <= thresholds["default"] <= thresholds["rule_in"]
 
 
+def test_it_is_blessed_for_what_it_reaches() -> None:
+    model = manifests.load(DEFAULT_MODEL)
+    assert model.objection is None
+    assert model.blessing.required == {"auc": 0.95, "accuracy": 0.9}
+    reasons = {reason.split()[0]: reason for reason in model.blessing.reasons}
+    for name, least in model.blessing.required.items():
+        value = model.metrics[name].value
+        assert value >= least
+        assert reasons[name] == f"{name} {value:.3f} of {least:g}: held"
+
+
 def test_it_says_whom_it_is_for() -> None:
     model = manifests.load(DEFAULT_MODEL)
     assert "Research only" in model.intended_use

@@ -80,11 +80,29 @@ def test_a_multilabel_image_is_positive_for_any_class() -> None:
     assert (row.positive, row.labels) == (False, ())
 
 
+@pytest.mark.parametrize(
+    ("score", "abstained"),
+    [(0.39, False), (0.4, True), (0.5, True), (0.59, True), (0.6, False)],
+)
+def test_a_score_in_the_band_of_its_point_is_not_called(
+    score: float, abstained: bool
+) -> None:
+    banded = OperatingPoint(**{**vars(POINT), "abstain": (0.4, 0.6)})
+    points = {"default": banded, "screening": POINT}
+    model = radiographs.manifest(operating_points=points)
+    image = outcome(1 - score, score)
+    row = decide.decide(image, policy(model))
+    assert (row.abstained, row.positive) == (abstained, score >= 0.5)
+    for choice in ({"operating_point": "screening"}, {"threshold": 0.5}):
+        assert decide.decide(image, policy(model, **choice)).abstained is False
+
+
 def test_a_row_without_probabilities_is_stamped_and_has_no_score() -> None:
     final = Outcome.of(Source("a.dcm")).ended(Rejected(Rejection.BODY_PART, "HAND"))
     row = decide.decide(final, policy(BINARY))
     assert (row.status, row.reason) == ("REJECTED", "BODY_PART")
     assert (row.score, row.positive, row.threshold, row.label) == (None,) * 4
+    assert (row.spread, row.abstained) == (None, None)
     assert (row.model_name, row.model_digest, row.run_id) == (
         "brightness",
         "sha256:0",
@@ -127,10 +145,11 @@ def test_a_site_may_reject_what_is_unlike_the_training_images(tmp_path: Path) ->
         "extends='default'\n[[rule]]\nname='like_training'\nreject='UNLIKE_TRAINING'"
     )
     model = radiographs.manifest(outlier=radiographs.OUTLIER)
-    image = replace(outcome(0.7, 0.3), outlier_score=99.0)
+    image = replace(outcome(0.7, 0.3), outlier_score=99.0, spread=0.1)
     row = decide.decide(image, policy(model, rules=rules.compiled(model, path)))
     assert (row.status, row.reason) == ("REJECTED", "UNLIKE_TRAINING")
     assert (row.score, row.probabilities, row.logits) == (None, None, None)
+    assert (row.spread, row.abstained) == (None, None)
     assert row.outlier_score == 99.0
 
 

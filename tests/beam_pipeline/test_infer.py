@@ -88,22 +88,23 @@ def test_a_score_that_is_no_number_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("strange", [np.nan, np.inf])
-def test_an_outlier_score_that_is_no_number_costs_no_score(strange: float) -> None:
+@pytest.mark.parametrize("name", ["outlier_score", "spread"])
+def test_what_else_is_no_number_costs_no_score(name: str, strange: float) -> None:
     def infer(images: NDArray[np.uint8]) -> Inference:
         found = np.ones((len(images), 2), np.float32)
-        outlier = np.arange(len(images), dtype=np.float32)
-        outlier[1] = strange
-        return Inference(found, found, outlier)
+        values = np.arange(len(images), dtype=np.float32)
+        values[1] = strange
+        return Inference(found, found, **{name: values})
 
     outcomes = list(Score(4)(ready(1, 2, 3), infer))
-    assert [o.outlier_score for o in outcomes] == [0, None, 2]
+    assert [getattr(o, name) for o in outcomes] == [0, None, 2]
     assert [o.reason for o in outcomes] == [None] * 3
     assert all(o.probabilities == (1, 1) for o in outcomes)
 
 
-def test_a_model_without_an_outlier_score_leaves_the_column_empty() -> None:
+def test_a_model_without_outlier_score_and_spread_leaves_the_columns_empty() -> None:
     outcomes = list(Score(4)(ready(1, 2), Model()))
-    assert [o.outlier_score for o in outcomes] == [None, None]
+    assert [(o.outlier_score, o.spread) for o in outcomes] == [(None, None)] * 2
 
 
 def test_final_outcomes_pass_through_in_their_places(model_dir: Path) -> None:

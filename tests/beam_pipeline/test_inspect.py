@@ -49,6 +49,13 @@ def test_rules_and_ranges_are_printed(
     assert "Canary" not in printed
 
 
+def test_a_model_that_is_not_blessed_may_be_looked_at(
+    export: Export, tmp_path: Path
+) -> None:
+    model = radiographs.save_model(tmp_path / "model", blessing=None)
+    assert inspect.run([export[0] / "dark.dcm"], model, None, None)
+
+
 def test_the_model_input_is_saved(
     export: Export, model_dir: Path, tmp_path: Path
 ) -> None:

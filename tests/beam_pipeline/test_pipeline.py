@@ -9,6 +9,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from beam_pipeline.manifest import ManifestError
 from beam_pipeline.pipeline import ScoreRadiographs
 from beam_pipeline.records import Source
+from tests import radiographs
 
 Export = tuple[Path, dict[str, tuple[str, str | None]]]
 
@@ -29,6 +30,15 @@ def test_the_transform_serves_in_a_pipeline_of_ones_own(
 def test_a_model_that_cannot_be_used_fails_on_the_launcher(tmp_path: Path) -> None:
     with pytest.raises(ManifestError):
         ScoreRadiographs(str(tmp_path))
+
+
+def test_an_unblessed_model_fails_on_the_launcher_unless_it_is_allowed(
+    tmp_path: Path,
+) -> None:
+    model = str(radiographs.save_model(tmp_path / "model", blessing=None))
+    with pytest.raises(ManifestError, match="not blessed"):
+        ScoreRadiographs(model)
+    assert ScoreRadiographs(model, allow_unblessed=True).policy.thresholds == (0.5,)
 
 
 def test_an_unknown_operating_point_fails_on_the_launcher(model_dir: Path) -> None:

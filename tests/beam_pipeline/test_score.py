@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -129,6 +130,41 @@ def test_worker_processes_give_the_same_rows(
     assert score(folder, tmp_path / "out", model_dir, *flags) == 0
     found = {n: (r["status"], r["reason"]) for n, r in rows(tmp_path / "out").items()}
     assert found == expected
+
+
+def test_a_model_that_is_not_blessed_scores_only_where_that_is_allowed(
+    scored: tuple[Path, dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, output = scored[0] / "in", tmp_path / "out"
+    missed = replace(radiographs.BLESSING, blessed=False, reasons=("auc: missed",))
+    model = radiographs.save_model(tmp_path / "model", blessing=missed)
+    assert score(folder, output, model) == 2
+    printed = capsys.readouterr().err
+    assert "not blessed: auc: missed" in printed
+    assert "--allow_unblessed" in printed
+    assert not output.exists()
+    flags = ("--allow_unblessed", "--run_id=r")
+    assert score(folder, output, model, *flags) == 0
+    assert {row["status"] for row in rows(output).values()} == {"SCORED"}
+    document = json.loads((output / "runs" / "r" / "run.json").read_text())
+    assert document["model"]["blessed"] is False
+    assert document["options"]["allow_unblessed"] is True
+
+
+def test_a_spread_stands_in_both_tables(
+    scored: tuple[Path, dict], tmp_path: Path
+) -> None:
+    model = radiographs.save_model(
+        tmp_path / "model", radiographs.SpreadBrightness(), spread=radiographs.SPREAD
+    )
+    assert score(scored[0] / "in", tmp_path / "out", model) == 0
+    found = rows(tmp_path / "out")
+    for name, brightness in [("dark", 0.2), ("middling", 0.45), ("bright", 0.8)]:
+        mean = radiographs.chest(brightness).mean() / 255
+        assert found[f"{name}.dcm"]["spread"] == pytest.approx(mean / 10, abs=1e-3)
+    [study] = pq.read_table(tmp_path / "out" / "studies").to_pylist()
+    assert study["spread"] == found["bright.dcm"]["spread"]
+    assert {row["spread"] for row in scored[1].values()} == {None}
 
 
 REFUSALS = {

@@ -63,9 +63,9 @@ def test_one_uid_for_one_image_in_two_encodings_is_no_conflict() -> None:
 
 def test_a_study_takes_the_top_score_in_any_order() -> None:
     images = [
-        instance("1", score=0.2, positive=False, threshold=0.5),
-        instance("2", score=0.8, positive=True, threshold=0.5),
-        instance("3", score=0.8, positive=True, threshold=0.5),
+        instance("1", score=0.2, positive=False, threshold=0.5, spread=0.3),
+        instance("2", score=0.8, positive=True, threshold=0.5, spread=0.1),
+        instance("3", score=0.8, positive=True, threshold=0.5, spread=0.2),
         instance("4", status=Status.REJECTED, image_digest=None),
         instance("5", status=Status.ERROR, image_digest=None),
     ]
@@ -75,6 +75,7 @@ def test_a_study_takes_the_top_score_in_any_order() -> None:
     assert (study.images, study.scored, study.rejected, study.errors) == (5, 3, 1, 1)
     assert (study.score, study.positive, study.threshold) == (0.8, True, 0.5)
     assert (study.driving_sop_instance_uid, study.reason) == ("1.2", None)
+    assert study.spread == 0.1
 
 
 def test_a_copy_counts_once_in_its_study() -> None:
@@ -110,6 +111,15 @@ def test_a_multilabel_image_can_be_positive_below_another() -> None:
     ]
     study = studies.study(images)
     assert (study.score, study.positive) == (0.6, True)
+
+
+def test_a_study_is_not_called_where_its_driving_image_is_not() -> None:
+    images = [
+        instance("a", score=0.5, positive=True, abstained=True),
+        instance("b", score=0.9, positive=True, abstained=False),
+    ]
+    assert studies.study(images).abstained is False
+    assert studies.study(images[:1]).abstained is True
 
 
 def test_a_study_without_a_scored_image_says_so() -> None:
