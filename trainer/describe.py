@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +14,6 @@ from beam_pipeline.manifest import (
     Calibration,
     Manifest,
     OperatingPoint,
-    Spread,
     TrainingData,
 )
 from trainer import (
@@ -22,44 +23,41 @@ from trainer import (
     export,
     operating_points,
     outlier,
-    recipes,
     split,
 )
 from trainer.evaluate import Scored
 from trainer.operating_points import Chosen, Method
 from trainer.predictions import Floats, Predictions
-from trainer.run import Data, Run
-from trainer.serving import Mirrored, Scorer
+from trainer.run import Data, Setting
+from trainer.serving import Scorer
 
 _BATCH = 64
 
 Answers = dict[str, NDArray[np.float32]]
 
 
-def describe(run: Run, data: Data, scorer: Scorer) -> tuple[Manifest, Predictions]:
+def describe(
+    setting: Setting, data: Data, scorer: Scorer, recipe: Mapping[str, Any]
+) -> tuple[Manifest, Predictions]:
     """What is known of a scorer: its manifest without files, and its predictions.
 
     Validation patients choose temperature, thresholds and the quantiles of the outlier
-    score; held-out patients give the figures.
+    score; held-out patients give the figures. `recipe` says how the scorer was made.
     """
     found = answers(scorer, data)
     predicted = predictions_of(data, found)
-    manifest = _manifest(run, data, predicted)
-    if "outlier_score" in found:
-        scores = found["outlier_score"][data.rows("validation")]
-        features = (
-            f"{run.recipe.backbone}: its middle, once it was trained; training images, "
-            "as they are and augmented"
-        )
+    manifest = _manifest(setting, data, predicted, recipe)
+    if scorer.outlier_features is not None:
+        scores = found["outlier_score"][data.rows("validation")].astype(np.float64)
         manifest = replace(
-            manifest, outlier=outlier.describe(scores.astype(np.float64), features)
+            manifest, outlier=outlier.describe(scores, scorer.outlier_features)
         )
     return replace(
         manifest,
-        spread=_spread(run, scorer) if "spread" in found else None,
+        spread=scorer.spread,
         explanation=scorer.explanation,
         blessing=blessing.bless(
-            run.terms,
+            setting.terms,
             manifest.metrics,
             predicted.part("held_out"),
             data.pixels[data.rows("held_out")],
@@ -100,31 +98,33 @@ def predictions_of(data: Data, found: Answers) -> Predictions:
     )
 
 
-def _manifest(run: Run, data: Data, predicted: Predictions) -> Manifest:
+def _manifest(
+    setting: Setting, data: Data, predicted: Predictions, recipe: Mapping[str, Any]
+) -> Manifest:
     tuned, judged = (predicted.part(part) for part in ("validation", "held_out"))
-    points = _operating_points(tuned, judged, run.seed)
+    points = _operating_points(tuned, judged, setting.seed)
     return Manifest(
-        name=run.card.name or run.output.name,
-        version=run.card.version,
+        name=setting.card.name or setting.output.name,
+        version=setting.card.version,
         task=data.examples.task,
         classes=data.examples.classes,
         findings=data.findings,
-        preparation=run.preparation,
+        preparation=setting.preparation,
         operating_points=points,
         calibration=Calibration(
             method="temperature",
             temperature=predicted.temperature,
             chosen_on="validation",
         ),
-        eligibility=run.card.eligibility,
-        training_data=_training_data(run, data),
-        recipe=recipes.plain(run.recipe),
+        eligibility=setting.card.eligibility,
+        training_data=_training_data(setting, data),
+        recipe=recipe,
         metrics=evaluate.metrics(
-            _scored(judged), points["default"].thresholds[0], run.seed
+            _scored(judged), points["default"].thresholds[0], setting.seed
         ),
-        intended_use=run.card.intended_use,
-        limits=run.card.limits,
-        licence=run.card.licence,
+        intended_use=setting.card.intended_use,
+        limits=setting.card.limits,
+        licence=setting.card.licence,
         packages=export.package_versions(),
         files={},
     )
@@ -174,20 +174,14 @@ def _margins(judged: Predictions, thresholds: tuple[float, ...]) -> Floats:
     return np.asarray(above[:, rows].max(axis=1))
 
 
-def _spread(run: Run, scorer: Scorer) -> Spread:
-    if isinstance(scorer, Mirrored) and run.recipe.members == 1:
-        return Spread(method="augmentation", of=2)
-    return Spread(method="ensemble", of=run.recipe.members)
-
-
-def _training_data(run: Run, data: Data) -> TrainingData:
+def _training_data(setting: Setting, data: Data) -> TrainingData:
     return TrainingData(
-        source=run.card.source,
+        source=setting.card.source,
         images=len(data.examples),
         duplicates_left_out=data.examples.duplicates,
-        patient_pattern=run.naming.patient,
+        patient_pattern=setting.naming.patient,
         files_without_patient=data.examples.files_without_patient,
         split=split.describe(data.examples, data.parts),
-        seed=run.division.seed,
+        seed=setting.division.seed,
         split_digest=split.digest(data.examples, data.parts),
     )

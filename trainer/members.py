@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from trainer import architectures, augment, calibrate, fit, outlier, pixels
-from trainer.fit import Lessons
+from trainer.architectures import Weights
+from trainer.fit import Figures, Lessons
 from trainer.outlier import OutlierScore
 from trainer.progress import Progress
 from trainer.recipes import Recipe
@@ -27,18 +29,14 @@ def train(run: Run, data: Data, lessons: Lessons, number: int) -> Network:
     """
     recipe, seed = run.recipe, run.seed + number
     logs = run.logs / f"member-{number + 1}"
-    title = f"{recipe.backbone} {number + 1} of {recipe.members}"
-    keras.utils.set_random_seed(seed)
-    strategy = _strategy()
-    with strategy.scope(), _precision(recipe) as precision:
-        network = architectures.build(recipe, data.shape.classes, run.weights)
-        with Progress(title) as progress:
-            fit.fit(network, lessons, recipe, seed=seed, logs=logs, progress=progress)
-    if strategy.num_replicas_in_sync > 1 or precision != "float32":
-        # What is served is one network in float32, on one device.
-        trained = network.get_weights()
-        network = architectures.build(recipe, data.shape.classes, run.weights)
-        network.set_weights(trained)
+    network, _ = fitted(
+        recipe,
+        lessons,
+        run.weights,
+        seed=seed,
+        logs=logs,
+        title=f"{recipe.backbone} {number + 1} of {recipe.members}",
+    )
     if run.also_keras:
         keras.Model(network.input, network.outputs[0]).save(logs / KERAS)
     return Network(
@@ -47,6 +45,35 @@ def train(run: Run, data: Data, lessons: Lessons, number: int) -> Network:
         _outlier_score(run, lessons, network, seed).in_graph,
         _temperature(network, lessons, recipe) if recipe.members > 1 else 1.0,
     )
+
+
+def fitted(
+    recipe: Recipe,
+    lessons: Lessons,
+    weights: Weights,
+    *,
+    seed: int,
+    logs: Path,
+    title: str,
+) -> tuple[keras.Model, list[Figures]]:
+    """A network with its best weights, in float32 on one device, and its epochs.
+
+    `logs` is as of `fit.fit`, `weights` as of `architectures.build`.
+    """
+    classes = lessons.labels.shape[1]
+    keras.utils.set_random_seed(seed)
+    strategy = _strategy()
+    with strategy.scope(), _precision(recipe) as precision:
+        network = architectures.build(recipe, classes, weights)
+        with Progress(title) as progress:
+            history = fit.fit(
+                network, lessons, recipe, seed=seed, logs=logs, progress=progress
+            )
+    if strategy.num_replicas_in_sync > 1 or precision != "float32":
+        trained = network.get_weights()
+        network = architectures.build(recipe, classes, weights)
+        network.set_weights(trained)
+    return network, history
 
 
 def combined(members: Sequence[Scorer], *, mirrored: bool) -> Scorer:

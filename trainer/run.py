@@ -22,36 +22,28 @@ from trainer.split import Division
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """What to train on, how, and where to leave it.
+class Setting:
+    """Which images a model is chosen and judged on, and where it goes.
 
     Attributes:
         data: where labelled images are; see `dataset.find`.
         naming: how patients and classes are found in file names.
         division: how patients are divided.
         output: the model directory to make.
-        recipe: see `recipes`.
-        weights: see `architectures.build`.
         card: see `card`.
-        seed: of the weights, the order and the augmentation.
+        seed: of everything random.
         cache: folder of decoded images; None for one beside the model.
-        teacher: a model, or predictions of one, whose answers go into the labels.
         terms: on which the model is blessed.
-        also_keras: whether the Keras model is kept beside the SavedModel.
     """
 
     data: Path
     naming: dataset.Naming
     division: Division
     output: Path
-    recipe: Recipe
-    weights: Weights
     card: Card
     seed: int
     cache: Path | None = None
-    teacher: Path | None = None
     terms: Terms = field(default_factory=Terms)
-    also_keras: bool = False
 
     @property
     def logs(self) -> Path:
@@ -61,6 +53,28 @@ class Run:
     @property
     def preparation(self) -> Preparation:
         """How images become the model's input."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Setting):
+    """What to train, on what, and where to leave it.
+
+    Attributes:
+        recipe: see `recipes`.
+        weights: see `architectures.build`.
+        teacher: a model, or predictions of one, whose answers go into the labels.
+        also_keras: whether the Keras model is kept beside the SavedModel.
+    """
+
+    recipe: Recipe
+    weights: Weights
+    teacher: Path | None = None
+    also_keras: bool = False
+
+    @property
+    def preparation(self) -> Preparation:
+        """What the recipe says of it."""
         size = self.recipe.image_size
         return Preparation(height=size, width=size, resize=self.recipe.resize)
 
@@ -90,21 +104,30 @@ class Data:
         )
 
 
-def read(run: Run) -> Data:
+def read(setting: Setting) -> Data:
     """The images of a run, divided, with everything refused that must be.
 
     Raises:
         DatasetError: what cannot be trained on.
         FileExistsError: there is a model already where this one should go.
     """
-    if run.output.exists():
-        raise FileExistsError(f"{run.output} exists; choose another --output")
-    examples = dataset.find(run.data, run.naming)
-    findings = cards.findings(run.card, examples.classes)
-    parts = split.split(examples, run.division)
-    least = run.division.least_validation
+    if setting.output.exists():
+        raise FileExistsError(f"{setting.output} exists; choose another --output")
+    return prepared(setting, dataset.find(setting.data, setting.naming))
+
+
+def prepared(setting: Setting, examples: Examples) -> Data:
+    """These examples, divided and as model inputs.
+
+    Raises:
+        DatasetError: what cannot be trained on.
+    """
+    findings = cards.findings(setting.card, examples.classes)
+    parts = split.split(examples, setting.division)
+    least = setting.division.least_validation
     split.require_validation(examples, parts, findings, least)
-    images = pixels.read(examples, run.preparation, run.cache or run.logs / "cache")
+    cache = setting.cache or setting.logs / "cache"
+    images = pixels.read(examples, setting.preparation, cache)
     split.require_no_leak(examples, parts, images)
     return Data(examples, parts, images, findings)
 

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from beam_pipeline.manifest import Explanation
+from beam_pipeline.manifest import Explanation, Manifest, Spread
 from trainer.dataset import Task
 
 OutlierScore = Callable[[tf.Tensor], tf.Tensor]
@@ -61,10 +61,14 @@ class Scorer(tf.Module):
     Attributes:
         shape: what it takes and gives.
         explanation: how its heatmap is made, or None where it has none.
+        outlier_features: what its outlier score is made from, or None likewise.
+        spread: whose answers its `spread` compares, or None likewise.
     """
 
     shape: Shape
     explanation: Explanation | None = None
+    outlier_features: str | None = None
+    spread: Spread | None = None
 
     def __call__(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """`logits`, `embedding`, and where there is one `outlier_score`, `spread`.
@@ -100,6 +104,11 @@ class Network(Scorer):
         self.shape = shape
         self.temperature = temperature
         self._outlier_score = outlier_score
+        if outlier_score is not None:
+            self.outlier_features = (
+                f"{network.name}: its middle, once it was trained; training images, "
+                "as they are and augmented"
+            )
         height, width = shape.size
         body = network.get_layer("body")
         self.explanation = Explanation(
@@ -141,27 +150,37 @@ class Exported(Scorer):
 
     Args:
         model_dir: its directory.
-        temperature: of its manifest: its logits are from before calibration.
-        explanation: of its manifest.
+        manifest: what it says of itself. Its logits are from before calibration, and
+            its classes and preparation are those of the other members.
     """
 
-    def __init__(
-        self,
-        model_dir: Path,
-        shape: Shape,
-        temperature: float,
-        explanation: Explanation | None,
-    ) -> None:
+    def __init__(self, model_dir: Path, manifest: Manifest) -> None:
         super().__init__()
         self.loaded = tf.saved_model.load(str(model_dir))
-        self.shape = shape
-        self.temperature = temperature
-        self.explanation = explanation
+        preparation = manifest.preparation
+        self.shape = Shape(
+            size=(preparation.height, preparation.width),
+            classes=len(manifest.classes),
+            findings=manifest.finding_indices,
+            task=manifest.task,
+        )
+        self.temperature = manifest.calibration.temperature
+        self.explanation = manifest.explanation
+        self.spread = manifest.spread
+        if manifest.outlier is not None:
+            self.outlier_features = manifest.outlier.features
 
     def __call__(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        answer = dict(self.loaded.signatures["serving_default"](image=image))
-        answer["logits"] = answer["logits"] / self.temperature
-        del answer["probabilities"]
+        given = self.loaded.signatures["serving_default"](image=image)
+        answer = {
+            "logits": given["logits"] / self.temperature,
+            "embedding": given["embedding"],
+        }
+        # An output that the manifest does not promise is not the contract's.
+        if self.outlier_features is not None:
+            answer["outlier_score"] = given["outlier_score"]
+        if self.spread is not None:
+            answer["spread"] = given["spread"]
         return answer
 
     def heatmap(self, image: tf.Tensor, class_index: tf.Tensor) -> tf.Tensor:
@@ -182,6 +201,11 @@ class Ensemble(Scorer):
         explanations = [member.explanation for member in members]
         if all(explanations):
             self.explanation = _mean_of(explanations[0], len(members))
+        features = [member.outlier_features for member in members]
+        if None not in features:
+            named = "; ".join(dict.fromkeys(map(str, features)))
+            self.outlier_features = f"mean of {len(members)} members: {named}"
+        self.spread = Spread(method="ensemble", of=len(members))
 
     def __call__(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         return _average(self.shape, [member(image) for member in self.members])
@@ -199,6 +223,8 @@ class Mirrored(Scorer):
         self.scorer = scorer
         self.shape = scorer.shape
         self.explanation = scorer.explanation
+        self.outlier_features = scorer.outlier_features
+        self.spread = Spread(method="augmentation", of=2)
 
     def __call__(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         seen = [self.scorer(image), self.scorer(tf.reverse(image, axis=[2]))]

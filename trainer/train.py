@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from beam_pipeline.manifest import Manifest
-from trainer import describe, export, members, predictions, teacher
+from trainer import describe, export, members, predictions, recipes, teacher
 from trainer import run as runs
 from trainer.fit import Lessons
-from trainer.run import Data, Run
+from trainer.run import Data, Run, Setting
+from trainer.serving import Scorer
 
 _COMPARED = 64
 
@@ -33,20 +37,43 @@ def train(run: Run) -> Manifest:
     tf.config.experimental.enable_op_determinism()
     data = runs.read(run)
     runs.claim(run, data)
-    lessons = _lessons(run, data)
+    learned = lessons(run, data)
     trained = [
-        members.train(run, data, lessons, number)
+        members.train(run, data, learned, number)
         for number in range(run.recipe.members)
     ]
     scorer = members.combined(trained, mirrored=run.recipe.test_time_augmentation)
-    manifest, found = describe.describe(run, data, scorer)
-    predictions.save(found, run.logs / predictions.FILE)
+    return finish(run, data, scorer, recipes.plain(run.recipe))
+
+
+def finish(
+    setting: Setting, data: Data, scorer: Scorer, recipe: Mapping[str, Any]
+) -> Manifest:
+    """Calibrate, choose thresholds, evaluate and export a scorer; its manifest.
+
+    Args:
+        setting: where it goes.
+        data: whose validation patients choose, and whose held-out patients judge.
+        scorer: what answers.
+        recipe: how it was made, for the manifest.
+
+    Raises:
+        ExportError: the model on disk differs from the scorer.
+    """
+    manifest, found = describe.describe(setting, data, scorer, recipe)
+    setting.logs.mkdir(parents=True, exist_ok=True)
+    predictions.save(found, setting.logs / predictions.FILE)
     compared = data.pixels[data.rows("held_out")[:_COMPARED]]
-    export.export(scorer, manifest, run.output, compared)
+    export.export(scorer, manifest, setting.output, compared)
     return manifest
 
 
-def _lessons(run: Run, data: Data) -> Lessons:
+def lessons(run: Run, data: Data) -> Lessons:
+    """What the networks of a run learn from, and what they watch to stop.
+
+    Raises:
+        ValueError: a teacher that does not fit; see `teacher.targets`.
+    """
     return Lessons(
         task=data.examples.task,
         pixels=data.pixels,
