@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from beam_pipeline.errors import Rejected
+import numpy as np
+
+from beam_pipeline import calibration as calibrations
+from beam_pipeline.calibration import SiteCalibration
+from beam_pipeline.errors import Failure, NotScored, Unreadable
 from beam_pipeline.images import eligibility
 from beam_pipeline.images.eligibility import Rules
-from beam_pipeline.manifest import Manifest
+from beam_pipeline.manifest import Manifest, OperatingPoint
 from beam_pipeline.pseudonyms import Pseudonyms
 from beam_pipeline.records import Outcome, Status
 
@@ -26,6 +30,8 @@ class Policy:
         run_id: of this run.
         rules: of which those about the outlier score are asked here.
         pseudonyms: what replaces identifiers; None for nothing.
+        calibration: a site's, in the place of the model's own; None for the model's.
+        calibration_digest: of the file that it came from.
     """
 
     manifest: Manifest
@@ -36,6 +42,8 @@ class Policy:
     run_id: str | None
     rules: Rules
     pseudonyms: Pseudonyms | None = None
+    calibration: SiteCalibration | None = None
+    calibration_digest: str | None = None
 
     def abstains(self, score: float | None) -> bool:
         """Whether a score lies in the band that is too near to call."""
@@ -54,24 +62,25 @@ def policy(
     threshold: float | None = None,
     rules: Rules | None = None,
     pseudonyms: Pseudonyms | None = None,
+    calibration: SiteCalibration | None = None,
+    calibration_digest: str | None = None,
 ) -> Policy:
-    """The policy of the manifest's operating point, or of an explicit threshold.
+    """The policy of an operating point, or of an explicit threshold.
+
+    The point is the site calibration's where there is one, else the manifest's.
 
     Raises:
-        ValueError: an operating point that the model has not.
+        CalibrationError: the site's calibration is another model's.
+        ValueError: an operating point that the model or the site has not.
     """
+    if calibration is not None:
+        calibration.require_model(manifest, model_digest)
     if threshold is not None:
         name, abstain = None, None
         thresholds = (threshold,) * manifest.decisions
     else:
         name = operating_point or "default"
-        if name not in manifest.operating_points:
-            known = ", ".join(manifest.operating_points)
-            raise ValueError(
-                f"the model {manifest.name} has no operating point {name!r}; "
-                f"it has: {known}"
-            )
-        point = manifest.operating_points[name]
+        point = _point(name, manifest, calibration)
         thresholds, abstain = point.thresholds, point.abstain
     return Policy(
         manifest=manifest,
@@ -82,6 +91,27 @@ def policy(
         run_id=run_id,
         rules=rules or Rules(()),
         pseudonyms=pseudonyms,
+        calibration=calibration,
+        calibration_digest=calibration_digest,
+    )
+
+
+def _point(
+    name: str, manifest: Manifest, calibration: SiteCalibration | None
+) -> OperatingPoint:
+    points = (calibration or manifest).operating_points
+    if name in points:
+        return points[name]
+    known = ", ".join(points)
+    if calibration is None:
+        raise ValueError(
+            f"the model {manifest.name} has no operating point {name!r}; "
+            f"it has: {known}"
+        )
+    raise ValueError(
+        f"the calibration of {calibration.site} has no operating point {name!r}; it "
+        f"has: {known}. The model's own thresholds are for other probabilities and "
+        "cannot be chosen with it: give --threshold, or leave --calibration out"
     )
 
 
@@ -105,18 +135,21 @@ def decide(outcome: Outcome, policy: Policy) -> Outcome:
         return stamped
     try:
         flags = _outlier_flags(stamped, policy.rules)
-    except Rejected as error:
+        probabilities = _probabilities(stamped, policy)
+    except NotScored as error:
         ended = stamped.ended(error)
         return replace(ended, probabilities=None, logits=None, spread=None)
     scored = replace(
         stamped,
         status=Status.SCORED,
         flags=stamped.flags + flags,
+        probabilities=probabilities,
+        calibration=policy.calibration_digest,
         operating_point=policy.operating_point,
         scored_at=datetime.now(UTC),
     )
     decide_on = _decide_each if manifest.task == "multilabel" else _decide_one
-    decided = decide_on(scored, stamped.probabilities, policy)
+    decided = decide_on(scored, probabilities, policy)
     return replace(decided, abstained=policy.abstains(decided.score))
 
 
@@ -127,6 +160,19 @@ def _anonymous(outcome: Outcome, policy: Policy) -> Outcome:
 def _outlier_flags(outcome: Outcome, rules: Rules) -> tuple[str, ...]:
     verdicts = eligibility.check_outlier_score(outcome.outlier_score, rules)
     return eligibility.require(verdicts)
+
+
+def _probabilities(outcome: Outcome, policy: Policy) -> tuple[float, ...]:
+    """The model's probabilities, or those of its logits at the site's temperature."""
+    if policy.calibration is None:
+        return outcome.probabilities or ()
+    found = calibrations.probabilities(
+        outcome.logits or (), policy.calibration.temperature, policy.manifest.task
+    )
+    if not np.isfinite(found).all():
+        detail = "the model gave a logit that is not a number"
+        raise Unreadable(Failure.NAN_SCORE, detail)
+    return tuple(found.tolist())
 
 
 def _decide_one(

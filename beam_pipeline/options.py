@@ -41,6 +41,7 @@ class ScoringOptions:
         allow_unblessed: whether a model may score that its manifest does not bless.
         operating_point: name of the thresholds, or None.
         threshold: instead of an operating point, or None.
+        calibration: a site's own temperature and thresholds, or None for the model's.
         run_id: names this run.
         batch_size: images a batch.
         read_workers: processes that read, or None for one a core.
@@ -63,6 +64,7 @@ class ScoringOptions:
     allow_unblessed: bool
     operating_point: str | None
     threshold: float | None
+    calibration: str | None
     run_id: str
     batch_size: int
     read_workers: int | None
@@ -114,6 +116,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_share,
         metavar="X",
         help="a threshold of your own, from 0 to 1: positive is score >= X",
+    )
+    add(
+        "--calibration",
+        metavar="FILE",
+        help="your site's temperature and thresholds, as `python -m trainer calibrate` "
+        "leaves them (default: the model's)",
     )
     add(
         "--run_id",

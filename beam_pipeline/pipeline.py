@@ -8,6 +8,7 @@ from pathlib import Path
 import apache_beam as beam
 from apache_beam.ml.inference.base import RunInference
 
+from beam_pipeline import calibration as calibrations
 from beam_pipeline import decide, manifest
 from beam_pipeline.images import rules
 from beam_pipeline.images.eligibility import Rules
@@ -40,6 +41,7 @@ class ScoreRadiographs(beam.PTransform):
         model_dir: the model directory.
         operating_point: which of the model's; `default` where None.
         threshold: in [0, 1], instead of an operating point.
+        calibration: a file with the site's own; see `calibration`.
         allow_unblessed: whether the model may be one that its manifest does not bless.
         batch_size: images a batch.
         read_workers: processes that read and decode; None for one a core.
@@ -51,12 +53,14 @@ class ScoreRadiographs(beam.PTransform):
     Raises:
         ManifestError: on construction, where the model must not be used, or is not
             blessed.
+        CalibrationError: on construction, for a calibration of another model.
         ValueError: on construction, for an operating point that the model has not.
     """
 
     model_dir: str
     operating_point: str | None = None
     threshold: float | None = None
+    calibration: str | None = None
     allow_unblessed: bool = False
     batch_size: int = 32
     read_workers: int | None = None
@@ -71,6 +75,7 @@ class ScoreRadiographs(beam.PTransform):
         if not self.allow_unblessed:
             model.require_blessing()
         accepted = rules.compiled(model) if self.rules is None else self.rules
+        site = self.calibration and Path(self.calibration)
         self.policy = decide.policy(
             model,
             manifest.verify(model, model_dir),
@@ -79,6 +84,8 @@ class ScoreRadiographs(beam.PTransform):
             threshold=self.threshold,
             rules=accepted,
             pseudonyms=self.pseudonyms,
+            calibration=calibrations.load(site) if site else None,
+            calibration_digest=calibrations.digest(site) if site else None,
         )
         self.reading = Reading(
             preparation=model.preparation,

@@ -99,6 +99,7 @@ class Outcome:
     model_name: str | None = None
     model_version: str | None = None
     model_digest: str | None = None
+    calibration: str | None = None
     preparation: str | None = None
     run_id: str | None = None
     carried_from: str | None = None
@@ -163,6 +164,7 @@ class Study:
     model_name: str | None
     model_version: str | None
     model_digest: str | None
+    calibration: str | None
     preparation: str | None
     run_id: str | None
 

@@ -51,6 +51,7 @@ _PATHS = (
     "model",
     "metadata",
     "path_pattern",
+    "calibration",
     "eligibility",
     "pseudonym_key_file",
 )
@@ -91,6 +92,7 @@ def prepare(options: ScoringOptions) -> Job:
         model_dir=str(options.model),
         operating_point=options.operating_point,
         threshold=options.threshold,
+        calibration=options.calibration,
         allow_unblessed=options.allow_unblessed,
         batch_size=options.batch_size,
         read_workers=options.read_workers,
@@ -224,6 +226,7 @@ def _about(options: ScoringOptions, policy: Policy) -> dict[str, Any]:
             "operating_point": policy.operating_point,
             "thresholds": policy.thresholds,
         },
+        "calibration": _calibration(policy),
         "rules": [
             # What a rule looks for may be a name or an identifier.
             rule.name if options.deidentify else _plain(rule)
@@ -240,6 +243,20 @@ def _about(options: ScoringOptions, policy: Policy) -> dict[str, Any]:
             if name not in left_out
         },
         "versions": doctor.versions(),
+    }
+
+
+def _calibration(policy: Policy) -> dict[str, Any] | None:
+    site = policy.calibration
+    if site is None:
+        return None
+    return {
+        "digest": policy.calibration_digest,
+        "site": site.site,
+        "temperature": site.temperature,
+        "images": site.images,
+        "patients": site.patients,
+        "created": site.created,
     }
 
 

@@ -41,6 +41,7 @@ class Instance:
     model_name: str | None
     model_version: str | None
     model_digest: str | None
+    calibration: str | None
     preparation: str | None
     run_id: str | None
 

@@ -59,6 +59,7 @@ INSTANCES = pa.schema(
         ("model_name", pa.string()),
         ("model_version", pa.string()),
         ("model_digest", pa.string()),
+        ("calibration", pa.string()),
         ("preparation", pa.string()),
         ("run_id", pa.string()),
         ("carried_from", pa.string()),
@@ -85,6 +86,7 @@ STUDIES = pa.schema(
         ("model_name", pa.string()),
         ("model_version", pa.string()),
         ("model_digest", pa.string()),
+        ("calibration", pa.string()),
         ("preparation", pa.string()),
         ("run_id", pa.string()),
     ]

@@ -17,6 +17,7 @@ from pydicom.encaps import encapsulate
 
 from beam_pipeline import images
 from beam_pipeline import manifest as manifests
+from beam_pipeline.calibration import SiteCalibration
 from beam_pipeline.doctor import ENCODERS
 from beam_pipeline.errors import NotScored, Rejected
 from beam_pipeline.images import Header, Picture, codecs, eligibility
@@ -274,6 +275,25 @@ def manifest(**changes: Any) -> Manifest:
     return Manifest(**{**defaults, **changes})
 
 
+def site_calibration(**changes: Any) -> SiteCalibration:
+    """A calibration of the brightness model, at a temperature of 2."""
+    point = manifest().operating_points["default"]
+    defaults: dict[str, Any] = {
+        "model_name": "brightness",
+        "model_version": "1",
+        "model_digest": "sha256:0",
+        "temperature": 2.0,
+        "operating_points": {
+            "default": OperatingPoint(**{**vars(point), "thresholds": (0.6,)})
+        },
+        "site": "Ward 3",
+        "images": 60,
+        "patients": 50,
+        "created": "2026-11-20T08:00:00+00:00",
+    }
+    return SiteCalibration(**{**defaults, **changes})
+
+
 class Brightness(tf.Module):
     """A model whose score follows from the mean of its input alone.
 
@@ -303,6 +323,25 @@ class OutlierBrightness(Brightness):
         mean = tf.reduce_mean(tf.cast(image, tf.float32), axis=[1, 2, 3]) / 255
         score = {"outlier_score": tf.abs(mean - 0.5)}
         return {**super().serve(image), **score}
+
+
+class MultilabelBrightness(tf.Module):
+    """Two classes that do not exclude each other: BRIGHT as above, and DARK, its rest.
+
+    The logit of DARK is 4 × (0.5 − mean / 255).
+    """
+
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, SIZE, SIZE, 1), tf.uint8, name="image")]
+    )
+    def serve(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        mean = tf.reduce_mean(tf.cast(image, tf.float32), axis=[1, 2, 3]) / 255
+        logits = tf.stack([4 * (0.5 - mean), 8 * (mean - 0.5)], axis=1)
+        return {
+            "probabilities": tf.nn.sigmoid(logits),
+            "logits": logits,
+            "embedding": mean[:, tf.newaxis],
+        }
 
 
 class SpreadBrightness(Brightness):

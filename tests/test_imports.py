@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 LEAVES = (
     "saved_model",
     "decide",
+    "calibration",
     "pseudonyms",
     "read",
     "records",

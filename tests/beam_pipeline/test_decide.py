@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from beam_pipeline import decide
+from beam_pipeline.calibration import CalibrationError
 from beam_pipeline.decide import Policy
 from beam_pipeline.errors import Flag, Rejected, Rejection
 from beam_pipeline.images import rules
@@ -149,8 +151,65 @@ def test_a_site_may_reject_what_is_unlike_the_training_images(tmp_path: Path) ->
     row = decide.decide(image, policy(model, rules=rules.compiled(model, path)))
     assert (row.status, row.reason) == ("REJECTED", "UNLIKE_TRAINING")
     assert (row.score, row.probabilities, row.logits) == (None, None, None)
-    assert (row.spread, row.abstained) == (None, None)
+    assert (row.spread, row.abstained, row.calibration) == (None, None, None)
     assert row.outlier_score == 99.0
+
+
+SITE = {
+    "calibration": radiographs.site_calibration(),
+    "calibration_digest": "sha256:site",
+}
+
+
+def test_a_sites_temperature_and_threshold_take_the_place_of_the_models() -> None:
+    image = replace(outcome(0.1, 0.9), logits=(0.0, 1.2))
+    row = decide.decide(image, policy(BINARY, **SITE))
+    expected = 1 / (1 + math.exp(-1.2 / 2))
+    assert row.score == pytest.approx(expected, rel=1e-12)
+    assert row.probabilities == pytest.approx((1 - expected, expected), rel=1e-12)
+    assert (row.threshold, row.positive) == (0.6, True)
+    assert (row.operating_point, row.calibration) == ("default", "sha256:site")
+    row = decide.decide(replace(image, logits=(0.0, 0.7)), policy(BINARY, **SITE))
+    assert (row.score < 0.6, row.positive, row.label) == (True, False, "DARK")
+
+
+def test_a_threshold_of_ones_own_goes_with_a_sites_temperature() -> None:
+    image = replace(outcome(0.1, 0.9), logits=(0.0, 1.2))
+    row = decide.decide(image, policy(BINARY, threshold=0.7, **SITE))
+    assert row.score == pytest.approx(1 / (1 + math.exp(-0.6)))
+    assert (row.positive, row.operating_point) == (False, None)
+    assert row.calibration == "sha256:site"
+
+
+def test_a_site_calibrates_every_class_of_a_multilabel_model() -> None:
+    points = {"default": OperatingPoint(**{**vars(POINT), "thresholds": (0.7, 0.4)})}
+    site = radiographs.site_calibration(operating_points=points)
+    image = replace(outcome(0.9, 0.1), logits=(1.0, -0.5))
+    row = decide.decide(image, policy(MANY, calibration=site))
+    expected = [1 / (1 + math.exp(-x / 2)) for x in (1.0, -0.5)]
+    assert row.probabilities == pytest.approx(expected, rel=1e-12)
+    assert row.labels == ("EFFUSION",)
+    assert (row.score, row.positive) == (pytest.approx(expected[0]), True)
+
+
+def test_a_point_that_a_site_lacks_cannot_be_chosen_with_it() -> None:
+    with pytest.raises(ValueError, match="Ward 3 has no operating point 'screening'"):
+        policy(BINARY, operating_point="screening", **SITE)
+
+
+def test_a_calibration_for_as_many_classes_as_the_model_has() -> None:
+    with pytest.raises(CalibrationError, match="2 of them"):
+        policy(MANY, **SITE)
+
+
+def test_a_row_that_is_not_scored_is_not_calibrated(tmp_path: Path) -> None:
+    final = Outcome.of(Source("a.dcm")).ended(Rejected(Rejection.BODY_PART, "HAND"))
+    assert decide.decide(final, policy(BINARY, **SITE)).calibration is None
+    image = replace(outcome(0.1, 0.9), logits=(math.inf, 0.0), spread=0.1)
+    row = decide.decide(image, policy(BINARY, **SITE))
+    assert (row.status, row.reason) == ("ERROR", "NAN_SCORE")
+    assert (row.score, row.probabilities, row.logits) == (None, None, None)
+    assert (row.spread, row.abstained, row.calibration) == (None, None, None)
 
 
 def test_an_unknown_operating_point_names_those_there_are() -> None:

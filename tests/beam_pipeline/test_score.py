@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -12,10 +13,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from scipy.special import expit, softmax
 
+from beam_pipeline import calibration, manifest
 from beam_pipeline.__main__ import main
+from beam_pipeline.manifest import OperatingPoint
 from tests import radiographs
 
 Export = tuple[Path, dict[str, tuple[str, str | None]]]
@@ -165,6 +170,87 @@ def test_a_spread_stands_in_both_tables(
     [study] = pq.read_table(tmp_path / "out" / "studies").to_pylist()
     assert study["spread"] == found["bright.dcm"]["spread"]
     assert {row["spread"] for row in scored[1].values()} == {None}
+
+
+def site_file(folder: Path, model_dir: Path, **changes: object) -> Path:
+    digest = manifest.verify(manifest.load(model_dir), model_dir)
+    site = radiographs.site_calibration(model_digest=digest, **changes)
+    calibration.save(site, folder / "site.json")
+    return folder / "site.json"
+
+
+def test_a_sites_calibration_is_applied_to_the_logits(
+    scored: tuple[Path, dict], model_dir: Path, tmp_path: Path
+) -> None:
+    file = site_file(tmp_path, model_dir)
+    flags = (f"--calibration={file}", "--run_id=r")
+    assert score(scored[0] / "in", tmp_path / "out", model_dir, *flags) == 0
+    digest = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+    for name, row in rows(tmp_path / "out").items():
+        before = scored[1][name]
+        assert row["logits"] == before["logits"]
+        expected = softmax(np.array(row["logits"], np.float64) / 2)
+        assert row["score"] == pytest.approx(expected[1], rel=1e-12)
+        np.testing.assert_allclose(row["probabilities"], expected, atol=1e-7)
+        assert (row["threshold"], row["positive"]) == (0.6, row["score"] >= 0.6)
+        assert (row["calibration"], before["calibration"]) == (digest, None)
+    [study] = pq.read_table(tmp_path / "out" / "studies").to_pylist()
+    assert study["calibration"] == digest
+    document = json.loads((tmp_path / "out" / "runs" / "r" / "run.json").read_text())
+    applied = document["calibration"]
+    assert (applied["digest"], applied["site"]) == (digest, "Ward 3")
+    assert applied["temperature"] == 2.0
+    assert document["model"]["thresholds"] == [0.6]
+
+
+def test_a_sites_calibration_of_a_multilabel_model(
+    scored: tuple[Path, dict], tmp_path: Path
+) -> None:
+    point = radiographs.manifest().operating_points["default"]
+    points = [
+        {"default": OperatingPoint(**{**vars(point), "thresholds": pair})}
+        for pair in ((0.5, 0.5), (0.65, 0.3))
+    ]
+    model = radiographs.save_model(
+        tmp_path / "model",
+        radiographs.MultilabelBrightness(),
+        task="multilabel",
+        findings=("DARK", "BRIGHT"),
+        operating_points=points[0],
+    )
+    file = site_file(tmp_path, model, operating_points=points[1])
+    flag = f"--calibration={file}"
+    assert score(scored[0] / "in", tmp_path / "out", model, flag) == 0
+    found = rows(tmp_path / "out")
+    for row in found.values():
+        expected = expit(np.array(row["logits"], np.float64) / 2)
+        np.testing.assert_allclose(row["probabilities"], expected, atol=1e-7)
+        assert row["score"] == pytest.approx(expected.max(), rel=1e-12)
+        above = [bool(p >= t) for p, t in zip(expected, (0.65, 0.3), strict=True)]
+        named = zip(("DARK", "BRIGHT"), above, strict=True)
+        assert row["labels"] == [name for name, is_above in named if is_above]
+        assert row["positive"] == any(above)
+    assert found["middling.dcm"]["labels"] == ["BRIGHT"]
+
+
+def test_a_calibration_that_cannot_be_used_is_refused(
+    scored: tuple[Path, dict],
+    model_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = tmp_path / "other.json"
+    calibration.save(radiographs.site_calibration(), other)
+    right = site_file(tmp_path, model_dir)
+    cases = [
+        ((f"--calibration={other}",), "the calibration of Ward 3 is for"),
+        ((f"--calibration={tmp_path / 'none.json'}",), "cannot be read as JSON"),
+        ((f"--calibration={right}", "--operating_point=screening"), "leave --calibra"),
+    ]
+    for flags, message in cases:
+        assert score(scored[0] / "in", tmp_path / "out", model_dir, *flags) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 REFUSALS = {
