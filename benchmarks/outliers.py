@@ -4,7 +4,7 @@
         --full_size ../shared/data/chest_xray_full --other others
 
 Held-out patients are found again from the manifest's patient pattern and seed. Each
-group is held against all of their images: AUROC, with a 95 % bootstrap interval over
+group is held against all of their images: AUROC, with its 95 % DeLong interval over
 patients, and the share that is flagged, with its Wilson interval. Groups: variations of
 the held-out images themselves; the same hospital's radiographs at full size, of
 patients the score was not fitted on; pages and noise made here; and one group for each
@@ -31,9 +31,11 @@ from beam_pipeline import images, saved_model
 from beam_pipeline.errors import NotScored
 from beam_pipeline.manifest import Outlier, Preparation
 from beam_pipeline.saved_model import SavedModel
-from trainer import dataset, evaluate
-from trainer.dataset import Examples
-from trainer.evaluate import Scored
+from trainer import dataset, delong, split
+from trainer.dataset import Examples, Naming
+from trainer.intervals import Absent
+from trainer.pixels import read_one
+from trainer.split import Division
 
 Pixels = NDArray[np.uint8]
 Vary = Callable[[Pixels, np.random.Generator], Pixels]
@@ -152,8 +154,8 @@ def main() -> None:
     if model.manifest.outlier is None:
         sys.exit(f"{arguments.model} gives no outlier score")
     data = model.manifest.training_data
-    examples = dataset.find(arguments.data, data.patient_pattern)
-    parts = dataset.split(examples, data.seed)
+    examples = dataset.find(arguments.data, Naming(data.patient_pattern))
+    parts = split.split(examples, Division(seed=data.seed))
     held_out = read_held_out(examples, parts, model)
     inside = scores(model, held_out.pixels)
     outlier = model.manifest.outlier
@@ -186,13 +188,13 @@ def groups(
     arguments: argparse.Namespace,
     model: SavedModel,
     held_out: Group,
-    split: tuple[Examples, NDArray[np.str_]],
+    divided: tuple[Examples, NDArray[np.str_]],
 ) -> Iterator[Group]:
     """All groups, one at a time."""
     random = np.random.default_rng(0)
     preparation = model.manifest.preparation
     if arguments.full_size:
-        yield full_size(arguments.full_size, preparation, *split)
+        yield full_size(arguments.full_size, preparation, *divided)
     for name, vary in {**LIKE, **UNLIKE}.items():
         varied = np.stack([vary(image, random) for image in held_out.pixels])
         yield Group(name, varied, held_out.patients)
@@ -225,16 +227,10 @@ def full_size(
 
 def read(paths: list[Path], preparation: Preparation) -> tuple[Pixels, int]:
     """Files as model inputs, and how many were refused for their pixels."""
-    inputs = [np.empty((0, preparation.height, preparation.width, 1), np.uint8)]
-    for path in paths:
-        try:
-            with path.open("rb") as stream:
-                header = images.read_header(stream)
-            picture = images.decode(path.read_bytes(), header)
-        except NotScored:
-            continue
-        inputs.append(images.prepare(picture.pixels, preparation)[np.newaxis])
-    return np.concatenate(inputs), len(paths) - len(inputs) + 1
+    inputs = [read_one(path, preparation) for path in paths]
+    read = [each for each in inputs if not isinstance(each, NotScored)]
+    none = np.empty((0, preparation.height, preparation.width, 1), np.uint8)
+    return np.stack(read) if read else none, len(paths) - len(read)
 
 
 def strangers(count: int) -> NDArray[np.str_]:
@@ -258,12 +254,12 @@ def auroc(
     outside: NDArray[np.float64],
 ) -> str:
     """How well the score tells a group from the held-out images, with its interval."""
-    both = Scored(
-        np.repeat([False, True], [len(inside), len(outside)]),
-        np.concatenate([inside, outside]),
-        np.concatenate([held_out.patients, group.patients]),
-    )
-    found = evaluate.bootstrap(roc_auc_score, both, seed=0)
+    kind = np.repeat([False, True], [len(inside), len(outside)])
+    both = np.concatenate([inside, outside])
+    patients = np.concatenate([held_out.patients, group.patients])
+    found = delong.auc(kind, both, patients)
+    if isinstance(found, Absent):
+        return f"{roc_auc_score(kind, both):.3f}"
     return f"{found.value:.3f} ({found.low:.3f}–{found.high:.3f})"
 
 

@@ -53,7 +53,7 @@ def roc(positives: Flags, scores: Floats, resamples: Resamples | None = None) ->
         if resamples is None
         else _band(positives, scores, resamples)
     )
-    return Roc(*curve, _GRID, low, high)
+    return Roc(curve[0], curve[1], curve[2], _GRID, low, high)
 
 
 def _band(

@@ -126,8 +126,16 @@ def _found(pattern: str | None, path: Path) -> str | None:
 
 
 @dataclass(frozen=True)
-class _File:
-    """One labelled file, as a folder or a table names it."""
+class File:
+    """One labelled file, as a folder or a table names it.
+
+    Attributes:
+        labels: one, but for multi-label.
+        patient: whose image it is.
+        patient_known: whether a table or the file name said so.
+        part: the part that it came in, "" where none.
+        columns: some of `COLUMNS`.
+    """
 
     path: Path
     labels: tuple[str, ...]
@@ -137,34 +145,56 @@ class _File:
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Listing:
+    """All labelled files of a data set, whether they contradict each other or not.
+
+    Attributes:
+        root: the folder that paths are shown relative to.
+        is_multilabel: whether a file may have several labels, or none.
+    """
+
+    files: tuple[File, ...]
+    root: Path
+    is_multilabel: bool
+
+
 def find(data: Path, naming: Naming) -> Examples:
-    """The labelled images of `data`: a folder, or a table in CSV.
+    """The labelled images of `data`, see `listed`, checked.
+
+    Byte-identical copies are left out, so that none can stand in two parts.
+
+    Raises:
+        DatasetError: no images, one class, a file that is not there, or one image under
+            two labels.
+    """
+    found = listed(data, naming)
+    return _examples(list(found.files), found.root, found.is_multilabel)
+
+
+def listed(data: Path, naming: Naming) -> Listing:
+    """The labelled files of `data`: a folder, or a table in CSV.
 
     A folder holds `CLASS/…` or `SPLIT/CLASS/…`: the folder next to a file names its
     class. A table has the columns `path` (relative to the table), `label`, or `labels`
     with names parted by `|` for several classes or none; and may have `patient`,
     `split`, and any of `COLUMNS`.
 
-    Byte-identical copies are left out, so that none can stand in two parts.
-
     Args:
         data: the folder or the table.
         naming: what file names say.
 
     Raises:
-        DatasetError: no images, one class, a file that is not there, or one image under
-            two labels.
+        DatasetError: a table that cannot be understood, or a file of it that is not
+            there.
     """
     if data.is_file():
         files, is_multilabel = _in_table(data, naming)
-        root = data.parent
-    else:
-        files, is_multilabel = _in_folders(data, naming), False
-        root = data
-    return _examples(files, root, is_multilabel)
+        return Listing(tuple(files), data.parent, is_multilabel)
+    return Listing(tuple(_in_folders(data, naming)), data, False)
 
 
-def _examples(files: list[_File], root: Path, is_multilabel: bool) -> Examples:
+def _examples(files: list[File], root: Path, is_multilabel: bool) -> Examples:
     classes = tuple(sorted({label for file in files for label in file.labels}))
     if len(classes) < (1 if is_multilabel else 2):
         raise DatasetError(
@@ -194,7 +224,7 @@ def _examples(files: list[_File], root: Path, is_multilabel: bool) -> Examples:
     )
 
 
-def _in_folders(data: Path, naming: Naming) -> list[_File]:
+def _in_folders(data: Path, naming: Naming) -> list[File]:
     files = sorted(path for path in data.rglob("*") if _is_visible(path))
     return [_in_class_folder(path, naming) for path in files]
 
@@ -204,13 +234,13 @@ def _is_visible(path: Path) -> bool:
     return path.is_file() and not path.name.startswith(".")
 
 
-def _in_class_folder(path: Path, naming: Naming) -> _File:
+def _in_class_folder(path: Path, naming: Naming) -> File:
     folder, split = path.parent.name, path.parent.parent.name
     label = _found(naming.label, path)
     patient = _found(naming.patient, path)
     # Numbers restart in each class, and in a test folder: other children, same name.
     pool = "test" if split == "test" else ""
-    return _File(
+    return File(
         path=path,
         labels=(label.upper() if label else folder,),
         patient=f"{pool}/{folder}/{patient or path.stem}",
@@ -220,7 +250,7 @@ def _in_class_folder(path: Path, naming: Naming) -> _File:
     )
 
 
-def _in_table(table: Path, naming: Naming) -> tuple[list[_File], bool]:
+def _in_table(table: Path, naming: Naming) -> tuple[list[File], bool]:
     with table.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
         header = reader.fieldnames or []
@@ -245,7 +275,7 @@ def _in_row(
     where: str,
     naming: Naming,
     is_multilabel: bool,
-) -> _File:
+) -> File:
     values = {name: (value or "").strip() for name, value in row.items() if name}
     path = table.parent / values["path"]
     if not values["path"] or not path.is_file():
@@ -259,7 +289,7 @@ def _in_row(
         raise DatasetError(f"{where}: split is {part!r}, not {', '.join(SPLITS)}")
     patient = values.get("patient") or _found(naming.patient, path)
     subtype = _found(naming.subtype, path) or ""
-    return _File(
+    return File(
         path=path,
         labels=labels,
         patient=patient or path.stem,
@@ -269,8 +299,8 @@ def _in_row(
     )
 
 
-def _without_copies(files: Iterable[_File]) -> list[_File]:
-    first: dict[bytes, _File] = {}
+def _without_copies(files: Iterable[File]) -> list[File]:
+    first: dict[bytes, File] = {}
     for file in files:
         other = first.setdefault(blake3(file.path.read_bytes()).digest(), file)
         if set(other.labels) != set(file.labels):

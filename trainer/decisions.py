@@ -43,9 +43,8 @@ class Decision:
         """Which classes an image is said to have, (images, classes)."""
         if predictions.task == "multilabel":
             return np.asarray(predictions.probabilities >= np.array(self.thresholds))
-        return self.labels(predictions)[:, np.newaxis] == np.arange(
-            len(predictions.classes)
-        )
+        positions = np.arange(len(predictions.classes))
+        return np.asarray(self.labels(predictions)[:, np.newaxis] == positions)
 
     def labels(self, predictions: Predictions) -> NDArray[np.int64]:
         """The position of the one class that each image is said to have, (images,).

@@ -77,11 +77,12 @@ def aucs(positives: Flags, scores: Floats, patients: NDArray[np.str_]) -> Aucs:
     values = np.array([below.mean() for below, _ in both])
     count = patient_of.max() + 1
     x, y = (
-        np.stack(
+        np.array(
             [
                 np.bincount(patient_of[kind], pair[side] - value, minlength=count)
                 for pair, value in zip(both, values, strict=True)
-            ]
+            ],
+            np.float64,
         )
         for side, kind in enumerate((positives, ~positives))
     )

@@ -26,7 +26,7 @@ _RESAMPLES = 2000
 Figures = Mapping[str, Reported]
 
 # What a class's figures are called where there are several classes.
-_OF_A_CLASS = {"ppv": "precision", "sensitivity": "recall"}
+OF_A_CLASS = {"ppv": "precision", "sensitivity": "recall"}
 _OF_A_MANIFEST = ("auc", "average_precision", "brier_score", "accuracy")
 
 
@@ -262,7 +262,7 @@ def _of_class(
         # Of two classes, one's order and errors are the other's.
         with_scores=predictions.task != "binary",
     )
-    return {_OF_A_CLASS.get(name, name): each for name, each in found.items()}
+    return {OF_A_CLASS.get(name, name): each for name, each in found.items()}
 
 
 def _overall(

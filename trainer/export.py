@@ -47,10 +47,7 @@ def export(
     partial = model_dir.with_name(model_dir.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     served = _Served(scorer, manifest.calibration.temperature)
-    signatures = {"serving_default": served.serve}
-    if manifest.explanation is not None:
-        signatures["explain"] = served.explain
-    tf.saved_model.save(served, str(partial), signatures)
+    tf.saved_model.save(served, str(partial), served.functions)
     (partial / MANIFEST_PATH).parent.mkdir()
     for name, text in documents.items():
         (partial / MANIFEST_PATH).with_name(name).write_text(text, "utf-8")
@@ -89,8 +86,14 @@ class _Served(tf.Module):
         def explain(image: tf.Tensor, class_index: tf.Tensor) -> dict[str, tf.Tensor]:
             return {"heatmap": scorer.heatmap(image, class_index)}
 
-        self.serve = tf.function(serve, input_signature=[image])
-        self.explain = tf.function(explain, input_signature=[image, index])
+        self.functions = {
+            "serving_default": tf.function(serve, input_signature=[image])
+        }
+        # TensorFlow traces whatever functions it finds, asked for or not.
+        if scorer.explanation is not None:
+            self.functions["explain"] = tf.function(
+                explain, input_signature=[image, index]
+            )
 
 
 def _compare(

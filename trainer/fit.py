@@ -277,8 +277,10 @@ def balanced_weights(labels: Labels, task: Task) -> NDArray[np.float32]:
     """
     counts = np.maximum(labels.sum(axis=0), 1)
     if task == "multilabel":
-        return ((len(labels) - counts) / counts).clip(0.1, 10).astype(np.float32)
-    return (len(labels) / (len(counts) * counts)).astype(np.float32)
+        weights = ((len(labels) - counts) / counts).clip(0.1, 10)
+    else:
+        weights = len(labels) / (len(counts) * counts)
+    return np.asarray(weights, np.float32)
 
 
 def smoothed(

@@ -23,13 +23,15 @@ BINS = 10
 _CLIP = 1e-7
 _NEWTON_STEPS = 25
 _NEWTON_STEPS_OF_A_RESAMPLE = 7
-# Of the mean gradient: where it is larger, there is no solution to converge to.
-_CONVERGED = 1e-6
+# Newton's steps shrink towards a solution; without one they go on at about 1.
+_LAST_STEP = 1e-3
+# Far from the solution, where all scores are bold and wrong, steps overshoot.
+_LONGEST_STEP = 2.0
 
 UNDEFINED: dict[str, str] = {
     "auc": "images of one kind only",
     "average_precision": "no image has the finding",
-    "calibration_slope": "the scores part the classes without an error, or are all equal",
+    "calibration_slope": "the scores part both kinds without an error, or are equal",
     "calibration_intercept": "images of one kind only",
     "sensitivity": "no image has the finding",
     "specificity": "every image has the finding",
@@ -43,6 +45,7 @@ UNDEFINED: dict[str, str] = {
     "precision_macro": "a class was never predicted",
     "recall_macro": "a class has no images",
     "f1_macro": "a class has no images and was never predicted",
+    "average_precision_macro": "a class has no images",
     "auc_macro": "a class has no images, or all of them",
 }
 
@@ -101,7 +104,8 @@ def equal_mass(scores: Floats) -> NDArray[np.int64]:
 
 
 def _one_hot(positions: NDArray[np.int64], count: int) -> Floats:
-    return (positions[:, np.newaxis] == np.arange(count)).astype(np.float64)
+    hot: Floats = (positions[:, np.newaxis] == np.arange(count)).astype(np.float64)
+    return hot
 
 
 class _Ordered:
@@ -144,7 +148,8 @@ class _Recalibration:
         self._powers = np.stack([np.ones_like(logits), logits, logits**2], axis=1)
         everything = np.ones((1, len(logits)))
         with np.errstate(all="ignore"):
-            start = np.array([[0.0, 1.0]])
+            # From 1, where scores mean nothing, the first step would go too far.
+            start = np.array([[0.0, 0.0]])
             self._line = self._lines(everything, start, _NEWTON_STEPS)
             self._shift = self._shifts(everything, np.zeros(1), _NEWTON_STEPS)
 
@@ -169,11 +174,16 @@ class _Recalibration:
             chance = expit(line[:, :1] + line[:, 1:] * self._logits)
             gradient = (weights * (self._answers - chance)) @ self._powers[:, :2]
             s0, s1, s2 = ((weights * chance * (1 - chance)) @ self._powers).T
-            determinant = s0 * s2 - s1**2
-            line[:, 0] += (s2 * gradient[:, 0] - s1 * gradient[:, 1]) / determinant
-            line[:, 1] += (s0 * gradient[:, 1] - s1 * gradient[:, 0]) / determinant
-        left = np.abs(gradient).max(axis=1) / weights.sum(axis=1)
-        line[~(left < _CONVERGED)] = np.nan
+            step = np.stack(
+                [
+                    s2 * gradient[:, 0] - s1 * gradient[:, 1],
+                    s0 * gradient[:, 1] - s1 * gradient[:, 0],
+                ],
+                axis=1,
+            )
+            step /= (s0 * s2 - s1**2)[:, np.newaxis]
+            line += step
+        line[~(np.abs(step).max(axis=1) < _LAST_STEP)] = np.nan
         return line
 
     def _shifts(self, weights: Floats, start: Floats, steps: int) -> Floats:
@@ -181,8 +191,10 @@ class _Recalibration:
         for _ in range(steps):
             chance = expit(shift[:, np.newaxis] + self._logits)
             gradient = (weights * (self._answers - chance)).sum(axis=1)
-            shift += gradient / (weights * chance * (1 - chance)).sum(axis=1)
-        shift[~(np.abs(gradient) / weights.sum(axis=1) < _CONVERGED)] = np.nan
+            step = gradient / (weights * chance * (1 - chance)).sum(axis=1)
+            step = np.clip(step, -_LONGEST_STEP, _LONGEST_STEP)
+            shift += step
+        shift[~(np.abs(step) < _LAST_STEP)] = np.nan
         return shift
 
 

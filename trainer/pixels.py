@@ -36,7 +36,8 @@ def read(examples: Examples, preparation: Preparation, cache: Path) -> Images:
     if not kept.exists():
         cache.mkdir(parents=True, exist_ok=True)
         _decode(examples, preparation, kept)
-    return np.load(kept, mmap_mode="r")
+    pixels: Images = np.load(kept, mmap_mode="r")
+    return pixels
 
 
 def _key(examples: Examples, preparation: Preparation) -> str:

@@ -64,7 +64,7 @@ class Predictions:
         if self.task == "multilabel":
             return np.asarray(of_findings.max(axis=1))
         # Rounding can lift the sum of several findings a hair above 1.
-        return np.minimum(of_findings.sum(axis=1), 1.0)
+        return np.asarray(np.minimum(of_findings.sum(axis=1), 1.0))
 
     @property
     def positives(self) -> NDArray[np.bool_]:
@@ -147,7 +147,7 @@ def load(path: Path) -> Predictions:
     classes = tuple(about[b"classes"].split("|"))
     columns = table.to_pydict()
     return Predictions(
-        task=about[b"task"],  # type: ignore[arg-type]
+        task=about[b"task"],
         classes=classes,
         findings=tuple(about[b"findings"].split("|")),
         names=np.array(columns["path"]),

@@ -181,6 +181,22 @@ _S3_STAGES = _frozen_then(
 )
 _S4_STAGES = _frozen_then(Stage(unfrozen=0.4, epochs=20, learning_rate=1e-5), rate=1e-3)
 
+_ROBUST = Augmentation(
+    rotation=12,
+    shift=0.08,
+    shear=5,
+    zoom=0.15,
+    aspect=0.1,
+    crop=0.1,
+    brightness=0.12,
+    contrast=0.4,
+    gamma=1.7,
+    blur=1.2,
+    noise=0.03,
+    jpeg_quality=40,
+    erase=0.5,
+)
+
 _EFFICIENTNET = Recipe(
     backbone="efficientnet_b0",
     head=_S3_HEAD,
@@ -197,6 +213,18 @@ RECIPES: dict[str, Recipe] = {
         ),
         early_stopping_patience=3,
         reduce_lr_patience=1,
+    ),
+    # The model in the box: it is to hold at other sites, see docs/models.md.
+    "mobilenet_robust": Recipe(
+        backbone="mobilenet",
+        stages=(
+            Stage(unfrozen=0, epochs=1, learning_rate=1e-3),
+            Stage(unfrozen=0.57, epochs=6, learning_rate=1e-4),
+        ),
+        schedule="cosine",
+        label_smoothing=0.05,
+        weight_average=0.98,
+        augmentation=_ROBUST,
     ),
     "custom_cnn": Recipe(  # S1
         backbone="custom_cnn",

@@ -243,10 +243,10 @@ class Mirrored(Scorer):
 def _average(
     shape: Shape, answers: Sequence[dict[str, tf.Tensor]]
 ) -> dict[str, tf.Tensor]:
-    each = tf.stack([shape.probabilities(answer["logits"]) for answer in answers])
+    each = [shape.probabilities(answer["logits"]) for answer in answers]
     scores = tf.stack([shape.score(probabilities) for probabilities in each])
     average = {
-        "logits": shape.logits(tf.reduce_mean(each, axis=0)),
+        "logits": shape.logits(tf.reduce_mean(tf.stack(each), axis=0)),
         "embedding": tf.concat([answer["embedding"] for answer in answers], axis=1),
         "spread": tf.math.reduce_std(scores, axis=0),
     }

@@ -129,7 +129,7 @@ def require_validation(
         DatasetError: with the interval that so few would give.
     """
     indices = [examples.classes.index(finding) for finding in findings]
-    positives = examples.labels[:, indices].any(axis=1)[parts == "validation"]
+    positives = examples.labels[parts == "validation"][:, indices].any(axis=1)
     kinds = {
         "with a finding": ("sensitivity", int(positives.sum())),
         "without a finding": ("specificity", int((~positives).sum())),

@@ -132,5 +132,5 @@ def _too_few(found: int, rest: int) -> Absent | None:
     if found + rest >= FEWEST_IMAGES and min(found, rest) >= FEWEST_OF_A_KIND:
         return None
     return Absent(
-        f"too few: {FEWEST_IMAGES} images and {FEWEST_OF_A_KIND} of each kind are needed"
+        f"too few: {FEWEST_IMAGES} images, {FEWEST_OF_A_KIND} of each kind, are needed"
     )

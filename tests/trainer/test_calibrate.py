@@ -58,3 +58,26 @@ def test_a_temperature_without_an_optimum_stops_at_the_limit(right, limit):
 def test_huge_logits_give_a_finite_temperature():
     logits, labels = overconfident(1)
     assert np.isfinite(calibrate.temperature(logits * np.float32(1e4), labels))
+
+
+def test_positions_and_flags_are_the_same_labels():
+    logits, labels = overconfident(3, classes=4)
+    flags = np.eye(4, dtype=bool)[labels]
+    assert calibrate.temperature(logits, flags) == calibrate.temperature(logits, labels)
+
+
+@pytest.mark.parametrize("factor", [0.3, 4])
+def test_many_labels_have_one_temperature_that_is_the_best_of_a_grid(factor):
+    random = np.random.default_rng(0)
+    logits = random.uniform(-2, 2, (500, 3))
+    labels = random.random((500, 3)) < 1 / (1 + np.exp(-logits))
+
+    def mean_log_loss(temperature):
+        chance = 1 / (1 + np.exp(-factor * logits / temperature))
+        return -np.where(labels, np.log(chance), np.log1p(-chance)).mean()
+
+    grid = np.exp(np.linspace(-1.5, 2, 1001))
+    best = grid[np.argmin([mean_log_loss(t) for t in grid])]
+    found = calibrate.temperature(factor * logits, labels, task="multilabel")
+    assert found == pytest.approx(best, rel=0.005)
+    assert found == pytest.approx(factor, rel=0.15)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -124,7 +125,9 @@ def test_no_threshold_is_better_than_the_chosen_one(name, seed, digits):
 def test_youden_does_not_settle_between_two_best_thresholds():
     # 0.15 and 0.35 are the best; 0.25, in their middle, is the worst.
     positives, scores = np.array([False, True, False, True]), np.array([1, 2, 3, 4])
-    threshold = operating_points.youden(operating_points.curve(positives, scores / 10))
+    threshold = operating_points.youden().choose(
+        operating_points.curve(positives, scores / 10)
+    )
     assert sum(rates(positives, scores / 10, threshold)) == pytest.approx(1.5)
 
 
@@ -150,3 +153,154 @@ def test_screening_is_never_stricter_than_rule_in_where_both_can_be_had(seed):
 def test_every_threshold_is_a_probability(name, seed):
     curve = operating_points.curve(*draw(seed, digits=1))
     assert 0 <= METHODS[name].choose(curve) <= 1
+
+
+def every(positives, scores):
+    """(sensitivity, specificity) of every decision, with the share of positives."""
+    return every_rate(positives, scores), positives.mean()
+
+
+# What each text promises: a value to make as large as can be, of allowed decisions.
+PROMISES = {
+    "balanced_recalls": lambda s, c, p: min(s, c),
+    "closest_corner": lambda s, c, p: -((1 - s) ** 2) - (1 - c) ** 2,
+    "sensitivity=0.8": lambda s, c, p: c if s >= 0.8 else None,
+    "specificity=0.75": lambda s, c, p: s if c >= 0.75 else None,
+    "cost=10:1": lambda s, c, p: -(10 * p * (1 - s) + (1 - p) * (1 - c)),
+    "cost=10:1@0.02": lambda s, c, p: -(10 * 0.02 * (1 - s) + 0.98 * (1 - c)),
+    "f_beta=2": lambda s, c, p: (
+        5 * s * p / (5 * s * p + 4 * (1 - s) * p + (1 - c) * (1 - p))
+    ),
+    "ppv=0.6": lambda s, c, p: (
+        s if s > 0 and s * p >= 0.6 * (s * p + (1 - c) * (1 - p)) else None
+    ),
+    "alerts=1/4@0.1": lambda s, c, p: (
+        s if 0.1 * s + 0.9 * (1 - c) <= 0.25 + 1e-12 else None
+    ),
+}
+
+
+@DRAWS
+@pytest.mark.parametrize("text", PROMISES)
+def test_a_method_from_a_text_keeps_its_promise(text, seed):
+    positives, scores = draw(seed)
+    promise = PROMISES[text]
+    rates_of_all, share = every(positives, scores)
+    values = [promise(*rate, share) for rate in rates_of_all]
+    allowed = [value for value in values if value is not None]
+    method = operating_points.parse(text)
+    curve = operating_points.curve(positives, scores)
+    if not allowed:
+        with pytest.raises(ValueError, match="no threshold has"):
+            method.choose(curve)
+        return
+    found = promise(*rates(positives, scores, method.choose(curve)), share)
+    assert found == pytest.approx(max(allowed))
+
+
+def test_the_names_of_a_manifest_are_texts_too():
+    for name, method in METHODS.items():
+        assert operating_points.parse(name) is method
+
+
+def test_every_form_in_the_help_can_be_parsed():
+    for form in operating_points.FORMS:
+        assert operating_points.parse(form).description
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("best", "there is no operating point 'best'; there are: default"),
+        ("sensitivity", "'sensitivity' is not written as sensitivity=0.95"),
+        ("sensitivity=high", "not written as sensitivity=0.95"),
+        ("sensitivity=95", "a share above 0, and 1 or less"),
+        ("specificity=0", "a share above 0, and 1 or less"),
+        ("youden=1", "not written as youden"),
+        ("cost=10", "not written as cost=10:1@0.02"),
+        ("cost=10:0", "every number must be above 0"),
+        ("cost=10:1@2", "a prevalence is between 0 and 1"),
+        ("ppv=0.5@1", "a prevalence is between 0 and 1"),
+        ("f_beta=0", "every number must be above 0"),
+        ("alerts=600/500", "more alerts than images"),
+        ("alerts=20/500@0", "every number must be above 0"),
+    ],
+)
+def test_a_text_that_means_nothing_is_refused_with_what_is_wrong(text, reason):
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        operating_points.parse(text)
+
+
+def test_a_ppv_out_of_reach_is_an_error_and_no_threshold():
+    positives = np.array([False, True, True, False] * 5)
+    curve = operating_points.curve(positives, np.linspace(0.9, 0.1, 20))
+    method = operating_points.parse("ppv=0.9@0.001")
+    with pytest.raises(ValueError, match="PPV of 0.90 or more at a prevalence"):
+        method.choose(curve)
+
+
+def patients(count, images_of_each=1):
+    return np.arange(count).astype(str).repeat(images_of_each)
+
+
+def chosen_by_hand(positives, scores, names, method, count=300):
+    """Percentiles of the method's threshold over patients drawn one by one."""
+    random = np.random.default_rng(7)
+    found = []
+    images_of = {name: np.flatnonzero(names == name) for name in names}
+    for _ in range(count):
+        drawn = random.choice(np.unique(names), len(set(names)))
+        rows = np.concatenate([images_of[name] for name in drawn])
+        curve = operating_points.curve(positives[rows], scores[rows])
+        found.append(method.choose(curve))
+    return np.percentile(found, [2.5, 97.5])
+
+
+@pytest.mark.parametrize("text", ["youden", "specificity=0.8", "cost=3:1@0.2"])
+def test_the_interval_of_a_threshold_is_that_of_a_plain_bootstrap(text):
+    random = np.random.default_rng(0)
+    positives = (np.arange(150) % 2 == 0).repeat(2)
+    names = patients(150, 2)
+    scores = np.clip(random.normal(0.4 + 0.25 * positives, 0.12), 0.001, 0.999)
+    method = operating_points.parse(text)
+    found = operating_points.choose(positives, scores, names, method, seed=1)
+    expected = chosen_by_hand(positives, scores, names, method)
+    assert found.abstain == pytest.approx(tuple(expected), abs=0.025)
+    curve = operating_points.curve(positives, scores)
+    assert found.threshold == method.choose(curve)
+    assert found.low <= found.threshold <= found.high
+
+
+def test_more_patients_know_their_threshold_better():
+    def width(count):
+        random = np.random.default_rng(0)
+        positives = np.arange(count) % 2 == 0
+        scores = np.clip(random.normal(0.4 + 0.2 * positives, 0.12), 0.001, 0.999)
+        found = operating_points.choose(
+            positives,
+            scores,
+            patients(count),
+            operating_points.parse("sensitivity=0.9"),
+            1,
+        )
+        return found.high - found.low
+
+    assert width(2000) < width(50) / 3
+
+
+def test_images_of_one_kind_have_no_threshold():
+    with pytest.raises(ValueError, match="one kind only"):
+        operating_points.choose(
+            np.full(9, True), np.linspace(0, 1, 9), patients(9), METHODS["default"], 1
+        )
+
+
+def test_each_class_of_many_has_a_threshold_of_its_own():
+    random = np.random.default_rng(0)
+    labels = random.random((200, 2)) < 0.5
+    middles = np.array([0.3, 0.7])
+    probabilities = np.clip(random.normal(middles + 0.2 * (labels - 0.5), 0.05), 0, 1)
+    found = operating_points.choose_each(
+        labels, probabilities, patients(200), METHODS["default"], 1
+    )
+    assert [each.threshold for each in found] == pytest.approx(middles, abs=0.03)

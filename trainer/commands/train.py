@@ -12,6 +12,7 @@ from trainer import dataset, recipes
 
 if TYPE_CHECKING:
     from beam_pipeline.manifest import Manifest
+    from trainer.architectures import Weights
     from trainer.blessing import Terms
     from trainer.split import Division
 
@@ -20,16 +21,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the flags of `train`."""
     add = parser.add_argument
     add_data(parser)
-    add("--output", type=Path, required=True, help="model directory to make")
+    add_output(parser)
     add_recipe(parser)
     add("--card", type=Path, metavar="TOML", help="intended use, findings, eligibility")
-    add(
-        "--teacher",
-        type=Path,
-        metavar="MODEL|PARQUET",
-        help="a model, or predictions, to learn from beside the labels; the recipe's "
-        "field distillation says how much",
+    add_terms(parser)
+    add("--also_keras", action="store_true", help="keep the Keras model too")
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the flag that says where the model goes."""
+    parser.add_argument(
+        "--output", type=Path, required=True, help="model directory to make"
     )
+
+
+def add_terms(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the flags that say when a model is blessed."""
+    add = parser.add_argument
     add(
         "--require",
         action="append",
@@ -43,7 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL_DIR",
         help="and only if its AUC is higher than this model's on the same patients",
     )
-    add("--also_keras", action="store_true", help="keep the Keras model too")
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +94,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where decoded images are kept, to be shared between runs",
     )
-    add("--seed", type=int, default=1, help="of everything random")
+    add("--split_seed", type=int, default=1, help="of the division of the patients")
+    add("--seed", type=int, default=1, help="of everything else that is random")
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -115,6 +123,13 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
         help="where the backbone starts: ImageNet, which Keras downloads; a file of "
         "Keras's weights without top; or at random",
     )
+    add(
+        "--teacher",
+        type=Path,
+        metavar="MODEL|PARQUET",
+        help="a model, or predictions, to learn from beside the labels; the recipe's "
+        "field distillation says how much",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -134,10 +149,10 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         cache=arguments.cache,
         teacher=arguments.teacher,
-        terms=_terms(arguments),
+        terms=terms(arguments),
         also_keras=arguments.also_keras,
     )
-    _say(run.output, train.train(run))
+    say(run.output, train.train(run))
     return 0
 
 
@@ -167,7 +182,7 @@ def division(arguments: argparse.Namespace) -> Division:
         if folds < 2:
             raise ValueError(f"--fold {arguments.fold}: two folds or more are needed")
     return Division(
-        seed=arguments.seed,
+        seed=arguments.split_seed,
         fold=fold,
         folds=folds,
         given=arguments.split == "given",
@@ -175,20 +190,27 @@ def division(arguments: argparse.Namespace) -> Division:
     )
 
 
-def weights(text: str) -> Path | str | None:
+def weights(text: str) -> Weights:
     """What --weights means.
 
     Raises:
         FileNotFoundError: a file that is not there.
     """
-    if text in ("imagenet", "none"):
-        return None if text == "none" else text
+    if text == "imagenet":
+        return "imagenet"
+    if text == "none":
+        return None
     if not Path(text).is_file():
         raise FileNotFoundError(f"--weights {text}: there is no such file")
     return Path(text)
 
 
-def _terms(arguments: argparse.Namespace) -> Terms:
+def terms(arguments: argparse.Namespace) -> Terms:
+    """On which the model is blessed.
+
+    Raises:
+        ValueError: a term that is not METRIC=X.
+    """
     from trainer.blessing import REQUIRED, Terms
 
     required = required_of(arguments.require) if arguments.require else REQUIRED
@@ -211,7 +233,8 @@ def required_of(texts: Sequence[str]) -> dict[str, float]:
     return required
 
 
-def _say(output: Path, manifest: Manifest) -> None:
+def say(output: Path, manifest: Manifest) -> None:
+    """Print what a new model is worth."""
     print(f"\n{output}: {manifest.name} {manifest.version}, on held-out patients:")
     for name, figure in manifest.metrics.items():
         print(f"  {name:18} {figure.value:.3f} ({figure.low:.3f}–{figure.high:.3f})")

@@ -1,0 +1,199 @@
+"""Trains each kind of model on the same folds of the patients, and compares them.
+
+    python -m benchmarks.models ../shared/data [--folds 3] [--final]
+
+For each fold: `custom_cnn` and `mobilenet`; two networks of `mobilenet_robust`, and
+their average, the ensemble; and the model in the box, which is `mobilenet_robust` once
+more, with the ensemble as its teacher. Every figure is of patients that the fold holds
+out: AUC, sensitivity and specificity at the threshold that the fold's own validation
+patients chose; the same as the mean over all of `corruptions.CORRUPTIONS`; and the time
+of an image in batches of 32. What is trained already is not trained again, and a
+training that was killed goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from beam_pipeline import saved_model
+from beam_pipeline.saved_model import SavedModel
+from benchmarks.corruptions import Judge, scores, table
+from trainer import dataset, delong, pixels, split
+from trainer.dataset import Examples, Naming
+from trainer.split import Division
+
+_WEIGHTS = "imagenet_weights/mobilenet_1_0_224_tf_no_top.h5"
+_BATCH = 32
+_ROUNDS = 8
+MEMBERS = ("mobilenet_robust", "mobilenet_robust-2")
+KINDS = ("custom_cnn", "mobilenet", *MEMBERS, "ensemble", "box")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the data is, where models go, and which fold is held out.
+
+    Attributes:
+        data: the folder with `chest_xray_224` and the weights.
+        output: of all models.
+        fold: `K/N`; empty for the trainer's own division.
+    """
+
+    data: Path
+    output: Path
+    fold: str
+
+    def model(self, kind: str) -> Path:
+        """The directory of one model."""
+        name = f"fold-{self.fold.replace('/', '-of-')}" if self.fold else "final"
+        return self.output / name / kind
+
+
+def commands(kind: str, place: Place) -> list[str]:
+    """The trainer's command line for one model."""
+    shared = [
+        f"--data={place.data / 'chest_xray_224'}",
+        f"--output={place.model(kind)}",
+    ]
+    shared += ["--card=trainer/cards/paediatric_pneumonia.toml"]
+    shared += [f"--fold={place.fold}"] if place.fold else []
+    if kind == "ensemble":
+        return ["ensemble", *map(str, map(place.model, MEMBERS)), *shared]
+    weights = "none" if kind == "custom_cnn" else str(place.data / _WEIGHTS)
+    shared += [f"--cache={place.output / 'cache'}", f"--weights={weights}"]
+    if kind == "box":
+        teacher = place.model("ensemble").with_name("ensemble.training")
+        shared += [f"--teacher={teacher / 'predictions.parquet'}"]
+        shared += ["--set=distillation=0.7"]
+    number = 2 if kind == MEMBERS[1] else 1
+    recipe = "mobilenet_robust" if kind == "box" else kind.removesuffix("-2")
+    if kind == "custom_cnn":
+        shared += ["--set=stages.0.epochs=12", "--set=stages.0.learning_rate=3e-4"]
+    return ["train", f"--recipe={recipe}", f"--seed={number}", *shared]
+
+
+def train(place: Place) -> None:
+    """Every model that is not there yet."""
+    for kind in KINDS:
+        if not place.model(kind).exists():
+            command = [sys.executable, "-m", "trainer", *commands(kind, place)]
+            print(time.strftime("%H:%M:%S"), place.model(kind), flush=True)
+            place.model(kind).parent.mkdir(parents=True, exist_ok=True)
+            with place.model(kind).with_name(f"{kind}.log").open("a") as log:
+                subprocess.run(command, check=True, stdout=log, stderr=log)
+
+
+def figures(place: Place, kind: str, examples: Examples) -> dict[str, float]:
+    """One model on the patients that its fold holds out."""
+    model = saved_model.load(place.model(kind))
+    manifest = model.manifest
+    number, count = (int(part) for part in place.fold.split("/"))
+    division = Division(seed=manifest.training_data.seed, fold=number, folds=count)
+    held_out = examples.chosen(split.split(examples, division) == "held_out")
+    images = np.asarray(
+        pixels.read(held_out, manifest.preparation, place.output / "cache")
+    )
+    indices = [examples.classes.index(finding) for finding in manifest.findings]
+    positives = held_out.labels[:, indices].any(axis=1)
+    judge = Judge(model, positives, scores(model, images))
+    plain, *changed = [found for _, _, found in table(judge, images)]
+    auc = delong.auc(positives, judge.plain, held_out.patients)
+    return {
+        "auc": plain.auc,
+        "auc_low": auc.low,
+        "auc_high": auc.high,
+        "sensitivity": plain.sensitivity,
+        "specificity": plain.specificity,
+        "corrupted_auc": float(np.mean([f.auc for f in changed])),
+        "corrupted_sensitivity": float(np.mean([f.sensitivity for f in changed])),
+        "corrupted_specificity": float(np.mean([f.specificity for f in changed])),
+        "worst_auc": min(f.auc for f in changed),
+        "milliseconds": milliseconds(model),
+    }
+
+
+def milliseconds(model: SavedModel) -> float:
+    """Of one image in batches of 32, the best of several rounds."""
+    preparation = model.manifest.preparation
+    shape = (_BATCH, preparation.height, preparation.width, 1)
+    batch = np.zeros(shape, np.uint8)
+    taken = []
+    for _ in range(_ROUNDS):
+        start = time.perf_counter()
+        model.infer(batch)
+        taken.append(time.perf_counter() - start)
+    return 1000 * min(taken) / _BATCH
+
+
+def judged(
+    places: list[Place], examples: Examples
+) -> dict[str, list[dict[str, float]]]:
+    """The figures of each kind, fold by fold; kept, since corrupting takes minutes."""
+    kept = places[0].output / "figures.json"
+    known = json.loads(kept.read_text()) if kept.exists() else {}
+    for kind in KINDS:
+        for place in places:
+            name = f"{kind} {place.fold}"
+            if name not in known:
+                known[name] = figures(place, kind, examples)
+                kept.write_text(json.dumps(known, indent=2))
+    return {kind: [known[f"{kind} {place.fold}"] for place in places] for kind in KINDS}
+
+
+def rows(found: dict[str, list[dict[str, float]]]) -> Iterator[str]:
+    """A Markdown table: means over the folds, and the range of the AUC's intervals."""
+    yield (
+        "| model | AUC, by fold | AUC | sensitivity | specificity | AUC, corrupted "
+        "| its worst | sensitivity, corrupted | specificity, corrupted | ms an image |"
+    )
+    yield "|" + "---|" * 10
+    for kind, folds in found.items():
+        mean = {name: np.mean([fold[name] for fold in folds]) for name in folds[0]}
+        each = "; ".join(
+            f"{f['auc']:.3f} ({f['auc_low']:.3f}–{f['auc_high']:.3f})" for f in folds
+        )
+        cost = min(fold["milliseconds"] for fold in folds)
+        yield (
+            f"| `{kind}` | {each} | {mean['auc']:.4f} | {mean['sensitivity']:.3f} "
+            f"| {mean['specificity']:.3f} | {mean['corrupted_auc']:.4f} "
+            f"| {mean['worst_auc']:.3f} | {mean['corrupted_sensitivity']:.3f} "
+            f"| {mean['corrupted_specificity']:.3f} | {cost:.1f} |"
+        )
+
+
+def main() -> None:
+    """Train and compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument(
+        "--output", type=Path, default=Path("benchmarks/results/models")
+    )
+    parser.add_argument(
+        "--final", action="store_true", help="train the model in the box after them"
+    )
+    arguments = parser.parse_args()
+    places = [
+        Place(arguments.data, arguments.output, f"{number}/{arguments.folds}")
+        for number in range(1, arguments.folds + 1)
+    ]
+    for place in places:
+        train(place)
+    if arguments.final:
+        train(Place(arguments.data, arguments.output, ""))
+    examples = dataset.find(arguments.data / "chest_xray_224", Naming())
+    for line in rows(judged(places, examples)):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
