@@ -25,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
     add("--card", type=Path, metavar="TOML", help="intended use, findings, eligibility")
     add_terms(parser)
-    add("--also_keras", action="store_true", help="keep the Keras model too")
+    add(
+        "--also_keras",
+        action="store_true",
+        help="write the Keras model as OUTPUT.keras too",
+    )
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
