@@ -12,6 +12,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from trainer.dataset import Task
 from trainer.recipes import Head, Recipe
 
 
@@ -157,6 +158,30 @@ def backbone_of(network: keras.Model) -> keras.Model:
     return next(layer for layer in within if isinstance(layer, keras.Model))
 
 
+def plain(network: keras.Model, task: Task, temperature: float) -> keras.Model:
+    """A network that `build` made, of Keras's own layers alone: image → probabilities.
+
+    It shares the weights. Statistics of BatchNormalization stay as they are, also if it
+    is trained on: its layers are frozen in both networks.
+
+    Args:
+        network: what to take apart.
+        task: decides between softmax and sigmoid.
+        temperature: that logits are divided by.
+    """
+    body = network.get_layer("body")
+    backbone = backbone_of(network)
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+    features, _ = backbone(body.get_layer("scaled").output)
+    logits, _ = network.get_layer("head")(features)
+    scaled = keras.layers.Rescaling(1 / temperature, name="calibrated")(logits)
+    squashed = "sigmoid" if task == "multilabel" else "softmax"
+    answer = keras.layers.Activation(squashed, name="probabilities")(scaled)
+    return keras.Model(body.input, answer, name=network.name)
+
+
 def unfreeze(network: keras.Model, share: float) -> None:
     """Let that share of the backbone's layers learn, counted from its end."""
     layers = backbone_of(network).layers
@@ -174,7 +199,7 @@ def _body(backbone: Backbone, recipe: Recipe, weights: Weights) -> keras.Model:
     ]
     network = _network(backbone, recipe, weights)
     run = network if weights is None else _InferenceMode(network)
-    features, middle = run(keras.layers.Concatenate()(scaled))
+    features, middle = run(keras.layers.Concatenate(name="scaled")(scaled))
     pool = max(1, middle.shape[1] // _PLACES)
     layout = keras.layers.AveragePooling2D(pool, name="layout", dtype="float32")(middle)
     return keras.Model(image, [features, layout], name="body")

@@ -177,6 +177,6 @@ def _require_split(member: Member, data: Data) -> None:
             f"{member.model_dir} was trained on other patients than --data has, or on "
             "another division of them: it may have learned from those that are held "
             "out here, and the figures would be too good. Give the --data, --split, "
-            "--fold, --seed and --patient_pattern that its training was given; members "
-            "that were given different ones cannot be combined"
+            "--fold, --split_seed and --patient_pattern that its training was given; "
+            "members that were given different ones cannot be combined"
         )

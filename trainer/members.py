@@ -19,8 +19,6 @@ from trainer.recipes import Recipe
 from trainer.run import Data, Run
 from trainer.serving import Ensemble, Mirrored, Network, Scorer
 
-KERAS = "model.keras"
-
 
 def train(run: Run, data: Data, lessons: Lessons, number: int) -> Network:
     """The trained network of that number, from 0 on; calibrated if there are several.
@@ -37,8 +35,6 @@ def train(run: Run, data: Data, lessons: Lessons, number: int) -> Network:
         logs=logs,
         title=f"{recipe.backbone} {number + 1} of {recipe.members}",
     )
-    if run.also_keras:
-        keras.Model(network.input, network.outputs[0]).save(logs / KERAS)
     return Network(
         network,
         data.shape,
@@ -80,6 +76,19 @@ def combined(members: Sequence[Scorer], *, mirrored: bool) -> Scorer:
     """What answers for all of them: an average, where there are several."""
     scorer = members[0] if len(members) == 1 else Ensemble(members)
     return Mirrored(scorer) if mirrored else scorer
+
+
+def save_keras(members: Sequence[Network], temperature: float, output: Path) -> None:
+    """Write each network as `OUTPUT.keras`, `OUTPUT.member-2.keras` … beside a model.
+
+    Keras loads them without this package. They give probabilities: those of the only
+    member at `temperature`, as the exported model's are; of several, each at its own.
+    """
+    for number, member in enumerate(members, start=1):
+        suffix = ".keras" if number == 1 else f".member-{number}.keras"
+        of = temperature if len(members) == 1 else member.temperature
+        network = architectures.plain(member.network, member.shape.task, of)
+        network.save(output.with_name(output.name + suffix))
 
 
 def _strategy() -> tf.distribute.Strategy:

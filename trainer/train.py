@@ -43,7 +43,10 @@ def train(run: Run) -> Manifest:
         for number in range(run.recipe.members)
     ]
     scorer = members.combined(trained, mirrored=run.recipe.test_time_augmentation)
-    return finish(run, data, scorer, recipes.plain(run.recipe))
+    manifest = finish(run, data, scorer, recipes.plain(run.recipe))
+    if run.also_keras:
+        members.save_keras(trained, manifest.calibration.temperature, run.output)
+    return manifest
 
 
 def finish(

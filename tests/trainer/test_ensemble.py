@@ -50,7 +50,7 @@ class Models:
                 "ensemble",
                 *map(str, members),
                 *("--data", str(self.data)),
-                *("--seed", str(SEED)),
+                *("--split_seed", str(SEED)),
                 *("--min_validation", "3"),
                 *("--output", str(output)),
                 *flags,
@@ -275,7 +275,7 @@ def test_members_that_may_have_seen_the_held_out_patients_are_refused(
     models, tmp_path, capsys
 ):
     both = [models.one, models.two]
-    assert models.combine(both, tmp_path / "both", "--seed", "6") == 2
+    assert models.combine(both, tmp_path / "both", "--split_seed", "6") == 2
     assert "another division" in capsys.readouterr().err
     assert not (tmp_path / "both").exists()
 
