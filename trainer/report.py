@@ -100,6 +100,8 @@ def save_figures(figures: Iterable[Drawn], folder: Path) -> list[dict[str, Any]]
     shown = []
     for drawn in figures:
         drawn.figure.savefig(folder / f"{drawn.name}.png")
+        # What was laid out once stays where it is; it is most of the time of a drawing.
+        drawn.figure.set_layout_engine("none")
         buffer = io.BytesIO()
         # Without the date the same figures have the same bytes.
         drawn.figure.savefig(buffer, format="svg", metadata={"Date": None})

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.trainer import predicted
-from trainer import predictions
+from trainer import predictions, report
 from trainer.commands import compare, evaluate
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
@@ -32,6 +32,12 @@ def files(tmp_path):
     for name, each in (("good", good), ("noisy", noisy)):
         predictions.save(each, tmp_path / f"{name}.parquet")
     return tmp_path / "good.parquet", tmp_path / "noisy.parquet"
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are made and not painted, which takes most of the time."""
+    monkeypatch.setattr(report, "save_figures", lambda drawn, folder: list(drawn)[:0])
 
 
 def test_files_become_a_folder(files, tmp_path, capsys):
@@ -62,6 +68,7 @@ def test_files_become_a_folder(files, tmp_path, capsys):
     assert "paired DeLong p" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_evaluations_are_compared_at_their_own_thresholds(files, tmp_path):
     folders = []
     for path, threshold in zip(files, (0.3, 0.6), strict=True):
@@ -94,6 +101,7 @@ def test_a_threshold_too_few_is_refused(files, tmp_path):
         run(compare, *files, *flags)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_images_of_one_kind_are_compared_as_far_as_they_go(files, tmp_path):
     for path in files:
         of = predictions.load(path)

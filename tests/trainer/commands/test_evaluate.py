@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests import radiographs
 from tests.trainer import predicted
-from trainer import predictions
+from trainer import predictions, report
 from trainer.commands import evaluate
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
@@ -52,23 +52,24 @@ def figures(output):
     return json.loads((output / "metrics.json").read_text("utf-8"))
 
 
-def test_predictions_become_a_folder(tmp_path, output, capsys):
-    of = predicted.binary()
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are made and not painted, which takes most of the time."""
+    monkeypatch.setattr(report, "save_figures", lambda drawn, folder: list(drawn)[:0])
+
+
+def test_predictions_become_a_folder_with_a_page_of_its_own(tmp_path, output, capsys):
+    sex = np.where(np.arange(120) % 6 < 3, "F", "M")
+    of = predicted.with_column(predicted.binary(), sex=sex)
     flags = ("--part", "held_out", "--operating_point", "youden")
     assert run("--predictions", saved(tmp_path, of), "--output", output, *flags) == 0
     assert {path.name for path in output.iterdir()} == FILES
     document = figures(output)
     assert document["images"] == 60
     assert document["decision"]["chosen_on"] == "validation"
-    printed = capsys.readouterr().out
-    assert f"{document['finding']['auc']['value']:.3f}" in printed
+    assert f"{document['finding']['auc']['value']:.3f}" in capsys.readouterr().out
     again = predictions.load(output / "predictions.parquet")
     assert again.names.tolist() == of.part("held_out").names.tolist()
-
-
-def test_the_page_is_one_file_with_every_figure_in_it(tmp_path, output):
-    path = saved(tmp_path, predicted.binary())
-    run("--predictions", path, "--output", output, "--part", "held_out")
     page = (output / "report.html").read_text("utf-8")
     drawn = {path.stem for path in (output / "figures").glob("*.png")}
     assert drawn == {path.stem for path in (output / "figures").glob("*.svg")}
@@ -78,6 +79,7 @@ def test_the_page_is_one_file_with_every_figure_in_it(tmp_path, output):
     assert "{{" not in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_tables_say_what_the_document_says(tmp_path, output):
     sex = np.where(np.arange(120) % 6 < 3, "F", "M")
     path = saved(tmp_path, predicted.with_column(predicted.binary(), sex=sex))
@@ -96,6 +98,7 @@ def test_the_tables_say_what_the_document_says(tmp_path, output):
     assert sum(counts) == 60
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("make", [predicted.multiclass, predicted.multilabel])
 def test_several_classes_have_a_page_too(tmp_path, output, make):
     of = replace(make(), spread=np.linspace(0, 1, 150))
@@ -103,11 +106,11 @@ def test_several_classes_have_a_page_too(tmp_path, output, make):
     run("--predictions", path, "--output", output, "--part", "held_out")
     page = (output / "report.html").read_text("utf-8")
     assert all(name in page for name in of.classes)
-    assert (output / "figures" / "coverage_risk.png").exists()
     curves = json.loads((output / "curves.json").read_text("utf-8"))
     assert curves["coverage_risk"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_images_of_one_kind_have_a_page_that_says_why(tmp_path, output):
     of = predicted.binary()
     path = saved(tmp_path, of.chosen(~of.positives))
@@ -118,6 +121,7 @@ def test_images_of_one_kind_have_a_page_that_says_why(tmp_path, output):
     assert figures(output)["finding"]["auc"]["reason"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_same_seed_gives_the_same_figures(tmp_path):
     path = saved(tmp_path, predicted.binary())
     flags = ("--predictions", path, "--part", "held_out", "--threshold", 0.4)
@@ -125,7 +129,7 @@ def test_the_same_seed_gives_the_same_figures(tmp_path):
     run(*flags, "--output", tmp_path / "b")
     for name in ("metrics.json", "metrics.csv", "report.html"):
         a, b = ((tmp_path / folder / name).read_bytes() for folder in "ab")
-        assert re.sub(rb"[\w+/=]{200,}", b"", a) == re.sub(rb"[\w+/=]{200,}", b"", b)
+        assert a == b
 
 
 REFUSED = {
@@ -182,6 +186,7 @@ def bright(tmp_path):
     return model, tmp_path / "data"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_images_are_scored_by_the_model_and_its_thresholds(bright, output, capsys):
     model, data = bright
     flags = ("--control", "occlude_center", "--subtype_pattern", "(virus)")
