@@ -167,7 +167,9 @@ def _drawn(evaluation: Evaluation) -> Iterator[Drawn]:
     for question in questions:
         suffix = f"_{_file_name(question.name)}" if len(questions) > 1 else ""
         yield from _of_question(question, suffix)
-    yield _predictive_values(evaluation)
+    rates = [evaluation.finding[name] for name in ("sensitivity", "specificity")]
+    if all(isinstance(rate, Estimate) for rate in rates):
+        yield _predictive_values(evaluation)
     if of.spread is not None:
         wrong = evaluation.decision.flagged(of) != of.positives
         yield Drawn(

@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from trainer import evaluate, evaluation_report, report
 
-    report.make_folder(arguments.output)
+    report.check_folder(arguments.output)
     given = _of_images(arguments) if arguments.data else _of_predictions(arguments)
     evaluation = evaluate.evaluate(
         given.predictions,
@@ -110,6 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
         controls=given.controls,
         seed=arguments.seed,
     )
+    report.make_folder(arguments.output)
     evaluation_report.write(evaluation, given.subject, arguments.output)
     _print(evaluation)
     print(f"\n{arguments.output / 'report.html'}")

@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="predictions.parquet of a fold's model, to choose thresholds on its "
         "held-out patients; once for each fold (default: the validation patients)",
     )
+    add(
         "--also_keras",
         action="store_true",
         help="write the Keras model as OUTPUT.keras too",
