@@ -5,6 +5,7 @@ Colours are those of Okabe & Ito (2008), which the colour-blind tell apart.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
+from PIL import Image
 
 from trainer import near_duplicates
 from trainer.duplicates import Duplicates
@@ -37,14 +39,17 @@ _STYLE: Any = {
     "grid.linewidth": 0.7,
     "legend.frameon": False,
     "legend.fontsize": 9,
-    "savefig.dpi": 110,
-    "savefig.facecolor": "white",
+    "figure.dpi": 110,
+    # What stands between two dollars in a name is no formula.
+    "text.parse_math": False,
 }
 _styled = mpl.rc_context(_STYLE)
 _WIDE = 9.0
 _POINTS = 2000
 _MOST_IN_A_BAR = 6
+# Of a sheet of pictures: how many stand in a row, and its height.
 _ACROSS = 6
+_SHEET_ROW = 1.95
 # How a part of a split is called, in its order.
 PARTS = {
     "training": "training",
@@ -53,14 +58,24 @@ PARTS = {
     "": "not divided",
 }
 
-Named = Sequence[tuple[str, NDArray[np.bool_]]]
-
 
 def _look(index: int) -> dict[str, Any]:
     return {
         "color": _COLOURS[index % len(_COLOURS)],
         "linestyle": _DASHES[index % len(_DASHES)],
     }
+
+
+@_styled
+def png(figure: Figure) -> bytes:
+    """The figure as a file; in one channel if all of it is grey, which is smaller."""
+    drawn, smaller = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png")
+    image = Image.open(drawn).convert("RGB")
+    red, green, blue = image.split()
+    is_grey = red.tobytes() == green.tobytes() == blue.tobytes()
+    (red if is_grey else image).save(smaller, "PNG")
+    return smaller.getvalue()
 
 
 @_styled
@@ -225,18 +240,24 @@ def _title(axes: Axes, text: str) -> None:
 def contact_sheet(
     rows: Sequence[tuple[str, Sequence[tuple[str, NDArray[np.uint8]]]]],
 ) -> Figure:
-    """Rows of pictures with captions, each row under its own title."""
-    across = max(len(pictures) for _, pictures in rows)
-    figure = Figure((1.5 * max(across, 4), 1.95 * len(rows)), layout="constrained")
-    parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
-    for part, (title, pictures) in zip(parts, rows, strict=True):
-        part.suptitle(title, fontsize=10, x=0.01, ha="left", fontweight="bold")
-        grid = part.subplots(1, max(across, 4), squeeze=False)[0]
-        for axes in grid:
+    """Rows of up to six pictures with captions, each row under its own title."""
+    # Placed by hand: a layout engine takes seconds for so many axes.
+    height = _SHEET_ROW * len(rows)
+    figure = Figure((_WIDE, height))
+    side = 1 / _ACROSS
+    for number, (title, pictures) in enumerate(rows):
+        top = 1 - number / len(rows)
+        figure.text(0.005, top - 0.04 / height, title, va="top", fontweight="bold")
+        for column, (caption, picture) in enumerate(pictures):
+            bottom = top - (_SHEET_ROW - 0.03) / height
+            axes = figure.add_axes(
+                (column * side, bottom, side * 0.96, 0.96 * _WIDE * side / height)
+            )
             axes.set_axis_off()
-        for axes, (caption, picture) in zip(grid, pictures, strict=False):
             axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
-            axes.set_title(caption, fontsize=7, loc="center", fontweight="normal")
+            axes.set_title(
+                caption, fontsize=7, loc="center", fontweight="normal", pad=3
+            )
     return figure
 
 
