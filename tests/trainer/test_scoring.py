@@ -92,7 +92,7 @@ def test_the_middle_is_black_and_the_border_is_as_it_was():
 
 def test_classes_that_the_model_has_not_are_refused(model, folder):
     (folder / "BRIGHT").rename(folder / "GREY")
-    with pytest.raises(DatasetError, match="has the classes GREY.*DARK, BRIGHT alone"):
+    with pytest.raises(DatasetError, match=r"has the classes GREY.*DARK, BRIGHT alone"):
         scoring.score(model, dataset.find(folder, PATTERN))
 
 
