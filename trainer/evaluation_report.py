@@ -108,6 +108,7 @@ def _support(evaluation: Evaluation) -> dict[str, int]:
 def _facts(evaluation: Evaluation, subject: Subject) -> dict[str, str]:
     decision = evaluation.decision
     thresholds = ", ".join(f"{each:.4g}" for each in decision.thresholds)
+    ranges = ", ".join(f"{low:.3g} to {high:.3g}" for low, high in decision.ranges)
     named = f"{decision.name}: " if decision.name else ""
     facts = {
         "Model": subject.model,
@@ -116,6 +117,7 @@ def _facts(evaluation: Evaluation, subject: Subject) -> dict[str, str]:
         "Task": evaluation.predictions.task,
         "Operating point": f"{named}score ≥ {thresholds} ({decision.method})",
         "Chosen on": decision.chosen_on,
+        "Threshold's 95 % interval": ranges and f"{ranges}, over resampled patients",
     }
     return {name: value for name, value in facts.items() if value}
 
@@ -247,6 +249,7 @@ def _points(
 def _of_question(question: _Question, suffix: str) -> Iterator[Drawn]:
     scored = question.scored
     kinds = {question.other: ~scored.positives, question.name: scored.positives}
+    about = f"{question.name}. " if suffix else ""
     spread = curves.histogram(scored.scores, kinds)
     yield Drawn(
         f"scores{suffix}",
@@ -259,14 +262,14 @@ def _of_question(question: _Question, suffix: str) -> Iterator[Drawn]:
     sweep = curves.sweep(scored.positives, scored.scores)
     yield Drawn(
         f"thresholds{suffix}",
-        "What another threshold would do. Left: the recalls of both kinds. Right: "
+        f"{about}What another threshold would do. Left: the recalls of both kinds. Right: "
         "precision and recall of the finding, at the prevalence of these images.",
         figures.thresholds(sweep, question.threshold, question.name, question.other),
         wide=True,
     )
     yield Drawn(
         f"reliability{suffix}",
-        "Of images with a predicted probability of 0.8, eight in ten should have the "
+        f"{about}Of images with a predicted probability of 0.8, eight in ten should have the "
         "finding. Each dot is a tenth of the images.",
         figures.reliability(
             curves.reliability(scored.positives, scored.scores, scored.patients), spread
@@ -274,7 +277,7 @@ def _of_question(question: _Question, suffix: str) -> Iterator[Drawn]:
     )
     yield Drawn(
         f"decision_curve{suffix}",
-        "Net benefit of acting on flagged images, for readers who would act from that "
+        f"{about}Net benefit of acting on flagged images, for readers who would act from that "
         "probability on (Vickers & Elkin 2006). A useful model is above both other "
         "lines.",
         figures.decision_curve({"model": sweep}, float(scored.positives.mean())),

@@ -63,15 +63,7 @@ def test_scores_are_the_models_and_labels_in_its_order(model, folder):
 def test_a_header_fills_the_columns_that_the_data_has_not(model, folder):
     columns = scoring.score(model, dataset.find(folder, PATTERN)).predictions.columns
     known = {name: sorted(set(values)) for name, values in columns.items()}
-    assert known == {
-        "age": ["", "4"],
-        "sex": ["", "F"],
-        "view": ["", "AP"],
-    } or known == {
-        "age": ["", "4.0"],
-        "sex": ["", "F"],
-        "view": ["", "AP"],
-    }
+    assert known == {"age": ["", "4.0"], "sex": ["", "F"], "view": ["", "AP"]}
 
 
 def test_a_control_sees_the_same_images_without_their_middle(model, folder):
@@ -92,7 +84,7 @@ def test_the_middle_is_black_and_the_border_is_as_it_was():
 
 def test_classes_that_the_model_has_not_are_refused(model, folder):
     (folder / "BRIGHT").rename(folder / "GREY")
-    with pytest.raises(DatasetError, match="has the classes GREY.*DARK, BRIGHT alone"):
+    with pytest.raises(DatasetError, match=r"has the classes GREY.*DARK, BRIGHT alone"):
         scoring.score(model, dataset.find(folder, PATTERN))
 
 
