@@ -7,6 +7,7 @@ give; where they give none, those of the paper of the network.
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from beam_pipeline.document import Mismatch, build, require
+
+
+def _within(owner: object, name: str, low: float, high: float) -> None:
+    value = getattr(owner, name)
+    expected = f"{low} or more" if high == math.inf else f"{low} to {high}"
+    require(low <= value <= high and value < math.inf, name, value, expected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +65,18 @@ class Augmentation:
     jpeg_quality: int = 0
     erase: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name in ("shift", "brightness", "contrast", "blur", "noise"):
+            _within(self, name, 0, math.inf)
+        for name in ("zoom", "aspect", "crop"):
+            _within(self, name, 0, 0.9)
+        _within(self, "rotation", 0, 180)
+        _within(self, "shear", 0, 80)
+        _within(self, "jpeg_quality", 0, 100)
+        _within(self, "erase", 0, 1)
+        known = self.gamma == 0 or 1 <= self.gamma < math.inf
+        require(known, "augmentation.gamma", self.gamma, "0, or 1 and more")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
@@ -74,6 +93,10 @@ class Head:
     dense: tuple[int, ...] = ()
     batch_normalization: bool = False
     dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        require(0 <= self.dropout < 1, "head.dropout", self.dropout, "0 to below 1")
+        require(all(n > 0 for n in self.dense), "head.dense", self.dense, "1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +117,8 @@ class Stage:
     def __post_init__(self) -> None:
         require(0 <= self.unfrozen <= 1, "unfrozen", self.unfrozen, "0 to 1")
         require(self.epochs >= 0, "epochs", self.epochs, "0 or more")
+        rate = self.learning_rate
+        require(0 < rate < math.inf, "learning_rate", rate, "more than 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +178,12 @@ class Recipe:
         require(epochs > 0, "stages", self.stages, "one epoch or more")
         require(self.members >= 1, "members", self.members, "1 or more")
         require(1 <= self.image_size <= 4096, "image_size", self.image_size, "1–4096")
-        require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        for name in ("batch_size", "early_stopping_patience", "reduce_lr_patience"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        for name in ("label_smoothing", "weight_average", "distillation"):
+            _within(self, name, 0, 1)
+        _within(self, "weight_decay", 0, math.inf)
+        require(0 < self.width < math.inf, "width", self.width, "more than 0")
 
 
 def _frozen_then(
@@ -326,7 +356,8 @@ def _document(named: str) -> dict[str, Any]:
     base = given.pop("base", None)
     if base is None:
         return given
-    require(base in RECIPES, f"{path}: base", base, "one of " + ", ".join(RECIPES))
+    named_well = isinstance(base, str) and base in RECIPES
+    require(named_well, f"{path}: base", base, "one of " + ", ".join(RECIPES))
     return _merged(plain(RECIPES[base]), given)
 
 
