@@ -10,6 +10,7 @@ from collections.abc import Sequence
 # Each is a module of `trainer.commands`.
 COMMANDS = {
     "train": "train a model and export it with its manifest",
+    "tune": "search for a better recipe on validation patients",
     "ensemble": "average several models within one SavedModel",
     "recipes": "the ways to train that there are, and their fields",
 }

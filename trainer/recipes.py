@@ -7,9 +7,10 @@ give; where they give none, those of the paper of the network.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -320,7 +321,7 @@ def load(named: str, changes: Sequence[str] = ()) -> Recipe:
     for change in changes:
         field, found, text = change.partition("=")
         require(found, "--set", change, "FIELD=VALUE")
-        _change(document, field.strip().split("."), _value(text.strip()), field)
+        _change(document, field.strip().split("."), value(text.strip()), field)
     recipe: Recipe = build(Recipe, document, f"recipe {named}")
     return recipe
 
@@ -338,6 +339,45 @@ def plain(recipe: Recipe) -> dict[str, Any]:
     """The recipe as JSON and TOML have it."""
     document: dict[str, Any] = _lists(dataclasses.asdict(recipe))
     return document
+
+
+def value_of(recipe: Recipe, field: str) -> Any:
+    """What a field holds, such as `augmentation.rotation`, as JSON has it.
+
+    Raises:
+        Mismatch: there is no such field.
+    """
+    found: Any = plain(recipe)
+    for name in field.split("."):
+        found = found[_key(found, name, field)]
+    return found
+
+
+def toml(recipe: Recipe) -> str:
+    """The recipe as TOML, each field with its whole name, as --set takes it."""
+    return "".join(f"{line}\n" for line in _lines(plain(recipe)))
+
+
+def value(text: str) -> Any:
+    """A value as TOML has it; a bare word is text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _lines(document: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    for name, held in document.items():
+        if isinstance(held, dict):
+            yield from _lines(held, f"{above}{name}.")
+        elif isinstance(held, list) and held and isinstance(held[0], dict):
+            tables = ", ".join(
+                "{" + ", ".join(f"{k} = {json.dumps(v)}" for k, v in each.items()) + "}"
+                for each in held
+            )
+            yield f"{above}{name} = [{tables}]"
+        else:
+            yield f"{above}{name} = {json.dumps(held)}"
 
 
 def _document(named: str) -> dict[str, Any]:
@@ -389,13 +429,6 @@ def _key(document: Any, name: str, field: str) -> Any:
     names = ", ".join(document) if isinstance(document, dict) else "no further field"
     require(known, f"the field {field} of a recipe", name, names)
     return name
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def _lists(value: Any) -> Any:
