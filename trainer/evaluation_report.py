@@ -262,23 +262,23 @@ def _of_question(question: _Question, suffix: str) -> Iterator[Drawn]:
     sweep = curves.sweep(scored.positives, scored.scores)
     yield Drawn(
         f"thresholds{suffix}",
-        f"{about}What another threshold would do. Left: the recalls of both kinds. Right: "
-        "precision and recall of the finding, at the prevalence of these images.",
+        f"{about}What another threshold would do. Left: the recalls of both kinds. "
+        "Right: precision and recall of the finding, at the prevalence of these images.",
         figures.thresholds(sweep, question.threshold, question.name, question.other),
         wide=True,
     )
     yield Drawn(
         f"reliability{suffix}",
-        f"{about}Of images with a predicted probability of 0.8, eight in ten should have the "
-        "finding. Each dot is a tenth of the images.",
+        f"{about}Of images with a predicted probability of 0.8, eight in ten should "
+        "have the finding. Each dot is a tenth of the images.",
         figures.reliability(
             curves.reliability(scored.positives, scored.scores, scored.patients), spread
         ),
     )
     yield Drawn(
         f"decision_curve{suffix}",
-        f"{about}Net benefit of acting on flagged images, for readers who would act from that "
-        "probability on (Vickers & Elkin 2006). A useful model is above both other "
+        f"{about}Net benefit of acting on flagged images, for readers who would act "
+        "from that probability on (Vickers & Elkin 2006). A useful model is above both other "
         "lines.",
         figures.decision_curve({"model": sweep}, float(scored.positives.mean())),
     )
