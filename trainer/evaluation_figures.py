@@ -34,7 +34,7 @@ class Question:
 
 
 def questions_of(evaluation: Evaluation) -> list[Question]:
-    """Whether there is a finding; of a multi-label model, whether each class is there."""
+    """Whether there is a finding; of a multi-label model, one question a class."""
     of, thresholds = evaluation.predictions, evaluation.decision.thresholds
     if of.task == "multilabel":
         return [
