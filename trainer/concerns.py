@@ -136,8 +136,8 @@ def _copies(duplicates: Duplicates) -> Iterator[Concern]:
         yield Concern(
             "know",
             f"{_count(len(plain), 'copy', 'copies')} under the same label and in the "
-            f"same part, {equal:,} equal byte by byte. Training leaves those out; the "
-            "others count twice.",
+            f"same part, {equal:,} of them equal byte by byte. Training leaves these "
+            "out; any other copy counts twice.",
         )
 
 
@@ -210,9 +210,9 @@ def _imbalance(counts: dict[str, int], survey: Survey) -> Iterator[Concern]:
         share = counts[largest] / sum(counts.values())
         yield Concern(
             "check",
-            f"{largest} has {ratio:.1f} times as many images as {smallest}: to say "
-            f"always {largest} is right {100 * share:.0f} times of 100. Judge a model "
-            "by its AUC and the recall of each class, not by its accuracy.",
+            f"{largest} has {ratio:.1f} times as many images as {smallest}: an "
+            f"answer that is always {largest} is right {100 * share:.0f} times in 100. "
+            "Judge a model by its AUC and the recall of each class, not by accuracy.",
         )
 
 

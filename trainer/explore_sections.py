@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from trainer import explore_figures as figures
+from trainer import explore_pictures
 from trainer.concerns import number
 from trainer.explore import Exploration
 from trainer.explore_tables import Table, columns, counted, crossed, cut, quartiles
@@ -21,7 +22,7 @@ from trainer.survey import Survey, pictures
 _CLASSES = 7
 _ACROSS = 6
 _PAIRS = 6
-_CAPTION = 26
+_CAPTION = 24
 _ALIKE = {"file": "equal files", "picture": "equal pixels", "near": "nearly equal"}
 
 
@@ -137,7 +138,7 @@ def _looks(seen: Survey, chosen: tuple[str, ...]) -> Section:
         text,
         [
             _drawn("intensities", figures.intensities(seen, chosen), band),
-            _drawn("means", figures.averages(seen, chosen), mean),
+            _drawn("means", explore_pictures.averages(seen, chosen), mean),
         ],
     )
 
@@ -167,7 +168,7 @@ def _sheet(found: Exploration, name: str) -> Figure:
         f"{name}: at random": few,
         f"{name}: least typical": order[::-1][:_ACROSS],
     }
-    return figures.contact_sheet(
+    return explore_pictures.contact_sheet(
         [(title, _captioned(found.survey, some)) for title, some in chosen.items()]
     )
 
@@ -236,7 +237,7 @@ def _duplicates(found: Exploration) -> Section:
         shown = [pair for pair in pairs if pair.kind != "file"] or list(pairs)
         files = [row for pair in shown[:_PAIRS] for row in (pair.first, pair.second)]
         captioned = _captioned(seen, files)
-        sheet = figures.contact_sheet(
+        sheet = explore_pictures.contact_sheet(
             [
                 (
                     "Pairs, side by side" if not start else "",

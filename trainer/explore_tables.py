@@ -57,7 +57,9 @@ def _share(count: int, of: int) -> str:
     if not count or not of:
         return "–"
     share = 100 * count / of
-    return f"{count:,} ({share:.0f} %)" if share >= 1 else f"{count:,} (< 1 %)"
+    if count < of and not 1 <= share < 99.5:
+        return f"{count:,} ({'< 1' if share < 1 else '> 99'} %)"
+    return f"{count:,} ({share:.0f} %)"
 
 
 def cut(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
