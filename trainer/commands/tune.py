@@ -128,8 +128,9 @@ def _say(study: Study, trials: Sequence[Trial]) -> None:
     Console(width=console.width if console.is_terminal else 200).print(table)
     if len(study.divisions) > 1:
         print(
-            "Each patient was a validation patient of some fold: whatever is trained "
-            "with this recipe on the same patients, its figures are a little too good."
+            "Patients whom one fold holds out taught or judged in another: whatever is "
+            "trained with this recipe on the same patients, its figures are a little "
+            "too good."
         )
     elif trials[0].outcomes:
         print(
