@@ -125,9 +125,10 @@ def _toned(image: tf.Tensor, augmentation: Augmentation, draw: _Draws) -> tf.Ten
         exponent = tf.exp(draw.deviation(math.log(augmentation.gamma)))
         image = 255 * tf.pow(tf.clip_by_value(image / 255, 0, 1), each(exponent))
     mean = tf.reduce_mean(image, axis=(1, 2, 3), keepdims=True)
-    contrast = each(1 + draw.deviation(augmentation.contrast))
+    contrast = each(draw.deviation(augmentation.contrast))
     brightness = each(255 * draw.deviation(augmentation.brightness))
-    return tf.clip_by_value((image - mean) * contrast + mean + brightness, 0, 255)
+    # As what is added, so that 0 and 0 leave each value as it is, to the bit.
+    return tf.clip_by_value(image + ((image - mean) * contrast + brightness), 0, 255)
 
 
 def _blurred(image: tf.Tensor, largest: float, draw: _Draws) -> tf.Tensor:

@@ -117,9 +117,7 @@ def test_several_labels_are_spread_and_so_are_images_without_any():
 def given(parts, patients=None):
     examples = films.examples([[1] * len(parts), []])
     patients = examples.patients if patients is None else np.array(patients)
-    return dataclasses.replace(
-        examples, given_parts=np.array(parts), patients=patients
-    )
+    return dataclasses.replace(examples, given_parts=np.array(parts), patients=patients)
 
 
 def test_a_given_split_is_kept():
@@ -163,7 +161,9 @@ def test_too_few_validation_images_are_refused_with_what_they_would_tell(
     with pytest.raises(DatasetError) as refusal:
         split.require_validation(examples, parts, ("CLASS1",), 30)
     said = str(refusal.value)
-    assert f"a {of} of {n}/{n} on them could be anything from {wilson_low(n):.1%}" in said
+    assert (
+        f"a {of} of {n}/{n} on them could be anything from {wilson_low(n):.1%}" in said
+    )
     assert f"--min_validation {n}" in said
     split.require_validation(examples, parts, ("CLASS1",), n)
 
