@@ -16,14 +16,17 @@ from trainer.dataset import Task
 from trainer.recipes import Head, Recipe
 
 
+Channels = tuple[float, float, float]
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A network without its top, and the range that its weights expect.
 
     Attributes:
         build: its constructor, as in `keras.applications`.
-        scale: 0–255 is multiplied by this,
-        offset: and these are added to the three channels.
+        scale: 0–255 is multiplied by these, one for each of the three channels,
+        offset: and these are added.
         middle: the layer that sees what lies where, and no longer each pixel; the
             outlier score is made of its output.
         smallest: the least height and width that it can take.
@@ -31,8 +34,8 @@ class Backbone:
     """
 
     build: Callable[..., keras.Model]
-    scale: float
-    offset: tuple[float, float, float]
+    scale: Channels
+    offset: Channels
     middle: str
     smallest: int = 32
     complete: Callable[[keras.Model], None] | None = None
@@ -74,38 +77,37 @@ def _divide_by_deviation(network: keras.Model) -> None:
 
 
 _apps = keras.applications
-# The mean of ImageNet in BGR, as the weights of Caffe's networks expect it.
-_CAFFE = {"scale": 1.0, "offset": (-103.939, -116.779, -123.68)}
-_ONE = {"scale": 1 / 127.5, "offset": (-1.0, -1.0, -1.0)}
-# EfficientNet scales by itself, and wants 0–255.
-_AS_IS = {"scale": 1.0, "offset": (0.0, 0.0, 0.0)}
 _DEVIATIONS = np.array([0.229, 0.224, 0.225], np.float32)
+# What each family of weights expects, by the name that Keras gives it: the mean of
+# ImageNet taken away, in BGR; its deviation divided by as well; -1 to 1; 0 to 255.
+_CAFFE = ((1.0,) * 3, (-103.939, -116.779, -123.68))
+_TORCH = (
+    (1 / (255 * 0.229), 1 / (255 * 0.224), 1 / (255 * 0.225)),
+    (-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225),
+)
+_TF = ((1 / 127.5,) * 3, (-1.0,) * 3)
+_SHARE = ((1 / 255,) * 3, (0.0,) * 3)
+# EfficientNet scales by itself.
+_AS_IS = ((1.0,) * 3, (0.0,) * 3)
 
 BACKBONES: dict[str, Backbone] = {
-    "mobilenet": Backbone(_apps.MobileNet, **_ONE, middle="conv_pw_11_relu"),
+    "mobilenet": Backbone(_apps.MobileNet, *_TF, middle="conv_pw_11_relu"),
     "custom_cnn": Backbone(
-        _custom_cnn, 1 / 255, (0.0, 0.0, 0.0), middle="block4_relu", smallest=16
+        _custom_cnn, *_SHARE, middle="block4_relu", smallest=16
     ),
-    "vgg16": Backbone(_apps.VGG16, **_CAFFE, middle="block5_conv1"),
-    "resnet50": Backbone(_apps.ResNet50, **_CAFFE, middle="conv4_block6_out"),
-    "inception_v3": Backbone(_apps.InceptionV3, **_ONE, middle="mixed7", smallest=75),
+    "vgg16": Backbone(_apps.VGG16, *_CAFFE, middle="block5_conv1"),
+    "resnet50": Backbone(_apps.ResNet50, *_CAFFE, middle="conv4_block6_out"),
+    "inception_v3": Backbone(_apps.InceptionV3, *_TF, middle="mixed7", smallest=75),
     **{
         f"efficientnet_b{n}": Backbone(
             getattr(_apps, f"EfficientNetB{n}"),
-            **_AS_IS,
+            *_AS_IS,
             middle="block6a_expand_activation",
             complete=_divide_by_deviation,
         )
         for n in range(4)
     },
-    # Keras scales DenseNet's input per channel: the means and deviations of ImageNet.
-    # One scale serves grey images, whose channels are the same: the mean of the three.
-    "densenet121": Backbone(
-        _apps.DenseNet121,
-        scale=1 / (255 * 0.226),
-        offset=(-2.118, -2.036, -1.804),
-        middle="pool4_relu",
-    ),
+    "densenet121": Backbone(_apps.DenseNet121, *_TORCH, middle="pool4_relu"),
 }
 Weights = Path | Literal["imagenet"] | None
 
@@ -192,8 +194,8 @@ def _body(backbone: Backbone, recipe: Recipe, weights: Weights) -> keras.Model:
     size = (recipe.image_size, recipe.image_size)
     image = keras.Input((*size, 1))
     scaled = [
-        keras.layers.Rescaling(backbone.scale, offset)(image)
-        for offset in backbone.offset
+        keras.layers.Rescaling(scale, offset)(image)
+        for scale, offset in zip(backbone.scale, backbone.offset, strict=True)
     ]
     network = _network(backbone, recipe, weights)
     run = network if weights is None else _InferenceMode(network)

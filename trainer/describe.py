@@ -22,6 +22,7 @@ from trainer import (
     evaluate,
     export,
     operating_points,
+    out_of_fold,
     outlier,
     split,
 )
@@ -101,8 +102,8 @@ def predictions_of(data: Data, found: Answers) -> Predictions:
 def _manifest(
     setting: Setting, data: Data, predicted: Predictions, recipe: Mapping[str, Any]
 ) -> Manifest:
-    tuned, judged = (predicted.part(part) for part in ("validation", "held_out"))
-    points = _operating_points(tuned, judged, setting.seed)
+    judged = predicted.part("held_out")
+    points = _operating_points(setting, predicted)
     return Manifest(
         name=setting.card.name or setting.output.name,
         version=setting.card.version,
@@ -135,17 +136,23 @@ def _scored(predicted: Predictions) -> Scored:
 
 
 def _operating_points(
-    tuned: Predictions, judged: Predictions, seed: int
+    setting: Setting, predicted: Predictions
 ) -> dict[str, OperatingPoint]:
+    judged = predicted.part("held_out")
+    if setting.tuned_on:
+        tuned = out_of_fold.pooled(setting.tuned_on, judged)
+        chosen_on = f"out of fold, {len(setting.tuned_on)} folds of the patients"
+    else:
+        tuned, chosen_on = predicted.part("validation"), "validation"
     points = {}
     for name, method in operating_points.METHODS.items():
-        chosen = _chosen(tuned, method, seed)
+        chosen = _chosen(tuned, method, setting.seed)
         thresholds = tuple(each.threshold for each in chosen)
         decided = replace(_scored(judged), scores=_margins(judged, thresholds))
         points[name] = OperatingPoint(
             thresholds=thresholds,
             method=method.description,
-            chosen_on="validation",
+            chosen_on=chosen_on,
             sensitivity=evaluate.sensitivity(decided, 0),
             specificity=evaluate.specificity(decided, 0),
             intervals=tuple((each.low, each.high) for each in chosen),

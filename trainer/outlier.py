@@ -14,8 +14,9 @@ outliers once another program had resized them. `docs/outliers.md` has the figur
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 import numpy as np
@@ -103,7 +104,8 @@ def fit(
         varied: the same, augmented. They widen the Gaussian where training asked the
             network to overlook a difference: contrast, small turns and shifts.
     """
-    sample = np.concatenate(list(layouts(network, plain.take(_BATCHES_FOR_CHANNELS))))
+    see = _layout_of(network)
+    sample = np.concatenate(list(layouts(see, plain.take(_BATCHES_FOR_CHANNELS))))
     places = sample.reshape(-1, sample.shape[-1]).astype(np.float64)
     shape = PCA(min(CHANNELS, places.shape[1]), svd_solver="covariance_eigh")
     shape.fit(places)
@@ -111,7 +113,7 @@ def fit(
         [
             reduce(layout, shape.mean_, shape.components_.T)
             for images in (plain, varied)
-            for layout in layouts(network, images)
+            for layout in layouts(see, images)
         ]
     )
     rank = min(RANK, min(features.shape) // 2)
@@ -127,16 +129,18 @@ def fit(
 
 
 def layouts(
-    network: keras.Model, images: tf.data.Dataset
+    see: Callable[[tf.Tensor], tf.Tensor], images: tf.data.Dataset
 ) -> Iterator[NDArray[np.float32]]:
-    """The layouts, batch by batch, of (image, label) batches."""
-    layout = keras.Model(network.input, network.outputs[2])
-    run = tf.function(
-        lambda image: layout(image, training=False),
-        input_signature=[tf.TensorSpec((None, *network.input.shape[1:]), tf.float32)],
-    )
+    """The layouts that `see` gives, batch by batch, of (image, label) batches."""
     for image, _ in images:
-        yield run(tf.cast(image, tf.float32)).numpy()
+        yield see(tf.cast(image, tf.float32)).numpy()
+
+
+def _layout_of(network: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+    """What the middle of a network sees, as one graph for all batches."""
+    layout = keras.Model(network.input, network.outputs[2])
+    given = tf.TensorSpec((None, *network.input.shape[1:]), tf.float32)
+    return tf.function(partial(layout, training=False), input_signature=[given])
 
 
 def describe(scores: Floats, features: str) -> Outlier:

@@ -34,6 +34,8 @@ class Setting:
         seed: of everything random.
         cache: folder of decoded images; None for one beside the model.
         terms: on which the model is blessed.
+        tuned_on: predictions of folds to choose thresholds on; none for the validation
+            patients; see `out_of_fold`.
     """
 
     data: Path
@@ -44,6 +46,7 @@ class Setting:
     seed: int
     cache: Path | None = None
     terms: Terms = field(default_factory=Terms)
+    tuned_on: tuple[Path, ...] = ()
 
     @property
     def logs(self) -> Path:

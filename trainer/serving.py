@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,12 @@ class Network(Scorer):
             )
         height, width = shape.size
         body = network.get_layer("body")
+        # One graph, also where several signatures are made of it: a backbone takes
+        # seconds to trace, to save and to load.
+        self._see = tf.function(
+            partial(body, training=False),
+            input_signature=[tf.TensorSpec((None, height, width, 1), tf.float32)],
+        )
         self.explanation = Explanation(
             method="Grad-CAM",
             layer=f"the last features of {network.name}, {body.output[0].shape[1]} × "
@@ -132,8 +139,8 @@ class Network(Scorer):
         )
 
     def __call__(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        pixels = tf.cast(image, tf.float32)
-        logits, embedding, layout = self.network(pixels, training=False)
+        features, layout = self._see(tf.cast(image, tf.float32))
+        logits, embedding = self.network.get_layer("head")(features, training=False)
         answer = {"logits": logits / self.temperature, "embedding": embedding}
         if self._outlier_score is not None:
             answer["outlier_score"] = self._outlier_score(layout)
@@ -141,9 +148,7 @@ class Network(Scorer):
 
     def heatmap(self, image: tf.Tensor, class_index: tf.Tensor) -> tf.Tensor:
         """See `grad_cam`."""
-        pixels = tf.cast(image, tf.float32)
-        features, _ = self.network.get_layer("body")(pixels, training=False)
-        features = tf.cast(features, tf.float32)
+        features, _ = self._see(tf.cast(image, tf.float32))
         with tf.GradientTape() as tape:
             tape.watch(features)
             logits, _ = self.network.get_layer("head")(features, training=False)

@@ -9,7 +9,6 @@ trained         one training run on them with the tiny recipe, by the command li
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,12 @@ import keras
 import pytest
 
 from tests.trainer import films
-from trainer import __main__, architectures, evaluate, recipes
+from trainer import __main__, architectures, evaluate, predictions, recipes
 from trainer.architectures import Backbone
-from trainer.recipes import Recipe
+from trainer.predictions import Predictions
+from trainer.recipes import Recipe, Stage
+
+ONE = ((1 / 127.5,) * 3, (-1.0,) * 3)
 
 
 @pytest.fixture(scope="session")
@@ -29,10 +31,12 @@ def tiny() -> Iterator[Recipe]:
         backbone="tiny",
         image_size=films.SIZE,
         batch_size=16,
-        head_learning_rate=0.01,
-        fine_tune_learning_rate=0.01,
+        stages=(
+            Stage(unfrozen=0, epochs=1, learning_rate=0.01),
+            Stage(unfrozen=1, epochs=4, learning_rate=0.01),
+        ),
     )
-    backbone = Backbone(films.tiny_backbone, 1 / 127.5, -1.0, "norm1")
+    backbone = Backbone(films.tiny_backbone, *ONE, middle="norm1")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(architectures.BACKBONES, "tiny", backbone)
         patch.setitem(recipes.RECIPES, "tiny", recipe)
@@ -72,10 +76,9 @@ class Trained:
     def logs(self) -> Path:
         return self.model_dir.with_name(self.model_dir.name + ".training")
 
-    def rows(self, part: str | None = None) -> list[dict[str, str]]:
-        with (self.logs / "scores.csv").open(encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-        return [row for row in rows if part in (None, row["part"])]
+    @property
+    def predictions(self) -> Predictions:
+        return predictions.load(self.logs / predictions.FILE)
 
 
 @pytest.fixture(scope="session")
@@ -96,9 +99,9 @@ def trained(
         *("--weights", str(tiny_weights)),
         *("--data", str(chest_xray)),
         *("--card", str(card)),
-        *("--head_epochs", "1"),
-        *("--fine_tune_epochs", "4"),
         *("--seed", "3"),
+        *("--split_seed", "5"),
+        *("--min_validation", "5"),
     ]
     output = folder / "model"
     with pytest.MonkeyPatch.context() as patch:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import csv
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -10,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from trainer import dataset
 from trainer.dataset import Examples
+from trainer.fit import Lessons
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 SIZE = 32
@@ -57,6 +58,18 @@ def write_numbered(folder: Path, numbers: Iterable[int]) -> None:
         Image.fromarray(pixels).save(folder / f"person{number}.png")
 
 
+def write_table(
+    folder: Path, rows: Iterable[Mapping[str, str]], name: str = "table.csv"
+) -> Path:
+    """A CSV of these rows, which have the same keys."""
+    rows = list(rows)
+    with (folder / name).open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    return folder / name
+
+
 def examples(images_of_patients: Sequence[Sequence[int]]) -> Examples:
     """Examples without files: for each class, how many images each patient has."""
     labels, patients = [], []
@@ -64,20 +77,39 @@ def examples(images_of_patients: Sequence[Sequence[int]]) -> Examples:
         for patient, count in enumerate(counts):
             labels += [label] * count
             patients += [f"/{label}/{patient}"] * count
+    classes = len(images_of_patients)
     return Examples(
-        classes=tuple(f"CLASS{label}" for label in range(len(images_of_patients))),
+        task="binary" if classes == 2 else "multiclass",
+        classes=tuple(f"CLASS{label}" for label in range(classes)),
+        root=Path(),
         paths=tuple(Path(f"{index}.png") for index in range(len(labels))),
-        labels=np.array(labels),
+        labels=one_hot(np.array(labels), classes),
         patients=np.array(patients),
         duplicates=0,
         files_without_patient=0,
+        given_parts=np.array([""] * len(labels)),
     )
 
 
-def batches(seed: int, count: int, batch_size: int = 16, *, flipped: bool = False):
-    """Batches of `films`; with `flipped` every label is wrong."""
-    pixels, labels = films(seed, count)
-    return dataset.batches(pixels, 1 - labels if flipped else labels, batch_size)
+def one_hot(labels: NDArray[np.int64], classes: int = 2) -> NDArray[np.bool_]:
+    """Labels as bool, (images, classes)."""
+    return labels[:, np.newaxis] == np.arange(classes)
+
+
+def lessons(training: int, validation: int, *, misled: bool = False) -> Lessons:
+    """Films to learn from; where `misled`, every validation label is wrong."""
+    pixels, labels = films(1, training + validation)
+    rows = np.arange(training + validation)
+    targets = one_hot(labels).astype(np.float32)
+    known = np.where(misled & (rows >= training), 1 - labels, labels)
+    return Lessons(
+        task="binary",
+        pixels=pixels,
+        labels=one_hot(known),
+        targets=targets,
+        training=rows[:training],
+        validation=rows[training:],
+    )
 
 
 def tiny_backbone(

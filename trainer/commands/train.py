@@ -26,6 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--card", type=Path, metavar="TOML", help="intended use, findings, eligibility")
     add_terms(parser)
     add(
+        "--tuned_on",
+        type=Path,
+        action="append",
+        metavar="PARQUET",
+        help="predictions.parquet of a fold's model, to choose thresholds on its "
+        "held-out patients; once for each fold (default: the validation patients)",
+    )
+    add(
         "--also_keras",
         action="store_true",
         help="write the Keras model as OUTPUT.keras too",
@@ -155,6 +163,7 @@ def run(arguments: argparse.Namespace) -> int:
         teacher=arguments.teacher,
         terms=terms(arguments),
         also_keras=arguments.also_keras,
+        tuned_on=tuple(arguments.tuned_on or ()),
     )
     say(run.output, train.train(run))
     return 0
