@@ -12,6 +12,11 @@ COMMANDS = {
     "train": "train a model and export it with its manifest",
     "tune": "search for a better recipe on validation patients",
     "ensemble": "average several models within one SavedModel",
+    "export": "make a model of somebody else's Keras file",
+    "predict": "label and confidence of single files",
+    "explain": "show where in a radiograph a score comes from",
+    "preview": "show how a recipe varies training images",
+    "card": "print a model's card",
     "recipes": "the ways to train that there are, and their fields",
 }
 

@@ -12,6 +12,7 @@ from beam_pipeline import images
 from beam_pipeline.errors import NotScored
 from beam_pipeline.images import Limits, eligibility
 from beam_pipeline.images.eligibility import Rules, Verdict
+from beam_pipeline.images.prepare import Place, placed
 from beam_pipeline.manifest import Preparation
 from beam_pipeline.read import internal_error, open_source, read_failed
 
@@ -26,6 +27,7 @@ class Radiograph:
         pixels: the upright picture, uint8, (rows, columns).
         pixel_aspect: height of one of its pixels over its width.
         image: the model input, uint8, (height, width, 1).
+        place: where in the model input the picture lies.
         flags: what a reader of the score should know.
         objections: why the job would not score it; empty where it would.
     """
@@ -33,6 +35,7 @@ class Radiograph:
     pixels: NDArray[np.uint8]
     pixel_aspect: float
     image: NDArray[np.uint8]
+    place: Place
     flags: tuple[str, ...] = ()
     objections: tuple[str, ...] = ()
 
@@ -70,6 +73,7 @@ def _read(path: Path, preparation: Preparation, rules: Rules) -> Radiograph:
         pixels=picture.pixels,
         pixel_aspect=header.pixel_aspect,
         image=images.prepare(picture.pixels, preparation, header.pixel_aspect),
+        place=placed(picture.pixels.shape, preparation, header.pixel_aspect),
         flags=tuple(map(str, header.flags + flags + picture.flags)),
         objections=objections,
     )

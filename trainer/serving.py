@@ -49,6 +49,18 @@ class Shape:
             return tf.math.log(kept) - tf.math.log1p(-kept)
         return tf.math.log(kept)
 
+    def log_odds(self, logits: tf.Tensor, class_index: tf.Tensor) -> tf.Tensor:
+        """Of one class against all others, for each image: (images,).
+
+        With softmax a logit alone says nothing: what it is more than the others does.
+        """
+        chosen = tf.gather(logits, class_index, axis=1, batch_dims=1)
+        if self.task == "multilabel":
+            return chosen
+        is_chosen = tf.one_hot(class_index, self.classes, on_value=True, off_value=False)
+        others = tf.where(is_chosen, logits.dtype.min, logits)
+        return chosen - tf.reduce_logsumexp(others, axis=1)
+
     def score(self, probabilities: tf.Tensor) -> tf.Tensor:
         """The probability of a finding, (images,)."""
         of_findings = tf.gather(probabilities, self.findings, axis=1)
@@ -80,7 +92,7 @@ class Scorer(tf.Module):
         raise NotImplementedError
 
     def heatmap(self, image: tf.Tensor, class_index: tf.Tensor) -> tf.Tensor:
-        """Where the logit of that class comes from: float32 (images, h, w), 0 to 1."""
+        """Where the log-odds of that class come from: float32 (images, h, w), 0 to 1."""
         raise NotImplementedError
 
 
@@ -135,19 +147,32 @@ class Network(Scorer):
         return answer
 
     def heatmap(self, image: tf.Tensor, class_index: tf.Tensor) -> tf.Tensor:
-        """Grad-CAM (Selvaraju et al. 2017), as a share of its largest value."""
+        """See `grad_cam`."""
         features, _ = self._see(tf.cast(image, tf.float32))
         with tf.GradientTape() as tape:
             tape.watch(features)
             logits, _ = self.network.get_layer("head")(features, training=False)
-            chosen = tf.gather(logits, class_index, axis=1, batch_dims=1)
-        weights = tf.reduce_mean(
-            tape.gradient(chosen, features), axis=(1, 2), keepdims=True
-        )
-        map_ = tf.nn.relu(tf.reduce_sum(weights * features, axis=-1, keepdims=True))
-        resized = tf.image.resize(map_, self.shape.size)[..., 0]
-        largest = tf.reduce_max(resized, axis=(1, 2), keepdims=True)
-        return tf.math.divide_no_nan(resized, largest)
+            odds = self.shape.log_odds(logits, class_index)
+        return grad_cam(features, tape.gradient(odds, features), self.shape.size)
+
+
+def grad_cam(
+    features: tf.Tensor, gradients: tf.Tensor, size: tuple[int, int]
+) -> tf.Tensor:
+    """Grad-CAM (Selvaraju et al. 2017), as a share of its largest value.
+
+    All zeros where nothing speaks for the class.
+
+    Args:
+        features: of the last layer that knows places, (images, rows, columns, channels).
+        gradients: of what is explained by them, the same shape.
+        size: height and width of the map.
+    """
+    weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
+    map_ = tf.nn.relu(tf.reduce_sum(weights * features, axis=-1, keepdims=True))
+    resized = tf.image.resize(map_, size)[..., 0]
+    largest = tf.reduce_max(resized, axis=(1, 2), keepdims=True)
+    return tf.math.divide_no_nan(resized, largest)
 
 
 class Exported(Scorer):

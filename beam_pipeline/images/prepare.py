@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -18,19 +20,44 @@ def prepare(
     `pixel_aspect` times as high as wide, and fills with black, centred.
     Bilinear with antialiasing, after a box reduction to no less than twice the target.
     """
+    place = placed(pixels.shape, preparation, pixel_aspect)
+    prepared = np.zeros((preparation.height, preparation.width, 1), np.uint8)
+    height, width = place.height, place.width
+    prepared[place.slices] = _resize(pixels, height, width)[..., np.newaxis]
+    return prepared
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the model input the picture lies; around it is black."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Its rows and columns."""
+        return (
+            slice(self.top, self.top + self.height),
+            slice(self.left, self.left + self.width),
+        )
+
+
+def placed(
+    shape: tuple[int, ...], preparation: Preparation, pixel_aspect: float = 1.0
+) -> Place:
+    """Where `prepare` puts a picture of that shape, (rows, columns)."""
     height, width = preparation.height, preparation.width
     if preparation.resize == "stretch":
-        return _resize(pixels, height, width)[..., np.newaxis]
-    tall = pixels.shape[0] * pixel_aspect
-    scale = min(height / tall, width / pixels.shape[1])
+        return Place(0, 0, height, width)
+    tall = shape[0] * pixel_aspect
+    scale = min(height / tall, width / shape[1])
     inner_height = max(1, round(tall * scale))
-    inner_width = max(1, round(pixels.shape[1] * scale))
+    inner_width = max(1, round(shape[1] * scale))
     top, left = (height - inner_height) // 2, (width - inner_width) // 2
-    padded = np.zeros((height, width, 1), np.uint8)
-    padded[top : top + inner_height, left : left + inner_width, 0] = _resize(
-        pixels, inner_height, inner_width
-    )
-    return padded
+    return Place(top, left, inner_height, inner_width)
 
 
 def _resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

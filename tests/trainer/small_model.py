@@ -10,6 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
+from PIL import Image
+
 from tests.trainer import films
 from trainer import dataset, evaluate, operating_points, recipes, train
 from trainer.blessing import Terms
@@ -21,8 +24,9 @@ from trainer.split import Division
 RECIPE: Recipe = replace(
     recipes.RECIPES["custom_cnn"],
     image_size=64,
+    batch_size=4,
     head=Head(dense=(16,), dropout=0.0),
-    stages=(Stage(unfrozen=1, epochs=2, learning_rate=0.003),),
+    stages=(Stage(unfrozen=1, epochs=3, learning_rate=0.001),),
     augmentation=Augmentation(
         rotation=0, shift=0, zoom=0, brightness=0, contrast=0, horizontal_flip=False
     ),
@@ -49,7 +53,7 @@ def run(data: Path, output: Path, recipe: Recipe = RECIPE) -> Run:
     return Run(
         data=data,
         naming=dataset.Naming(),
-        division=Division(seed=1, least_validation=3),
+        division=Division(seed=1, least_validation=2),
         output=output,
         recipe=recipe,
         weights=None,
@@ -64,10 +68,21 @@ def run(data: Path, output: Path, recipe: Recipe = RECIPE) -> Run:
 def small() -> Small:
     """Trained once, for all tests of this process."""
     folder = Path(tempfile.mkdtemp(prefix="small-model-"))
-    data = films.write_class_folders(folder / "films")
+    data = _write_films(folder / "films")
     with few_resamples():
         train.train(run(data, folder / "model"))
     return Small(data, folder / "model")
+
+
+def _write_films(folder: Path) -> Path:
+    """As many as a split needs, large enough that the job would score them."""
+    random = np.random.default_rng(0)
+    for label in films.CLASSES:
+        (folder / label).mkdir(parents=True)
+        for number in range(24):
+            film = films.film(random, label == "PNEUMONIA", rows=80, columns=72)
+            Image.fromarray(film).save(folder / label / f"person{number}_{label}.png")
+    return folder
 
 
 @contextmanager
