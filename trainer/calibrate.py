@@ -53,7 +53,8 @@ def offsets(
     classes = exact.shape[1]
 
     def moved(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return exact / np.exp(np.clip(values[-1], *_RANGE)) + values[:-1]
+        hot = np.exp(np.clip(values[-1], *_RANGE))
+        return np.asarray(exact / hot + values[:-1])
 
     def loss(values: NDArray[np.float64]) -> float:
         # A class without an error among few images would drift to infinity.
@@ -69,8 +70,8 @@ def _matrix(
     labels: NDArray[np.int64] | NDArray[np.bool_], classes: int
 ) -> NDArray[np.bool_]:
     if labels.ndim == 2:
-        return labels.astype(bool)
-    return labels[:, np.newaxis] == np.arange(classes)
+        return labels.astype(np.bool_)
+    return np.asarray(labels[:, np.newaxis] == np.arange(classes))
 
 
 def _log_loss(logits: NDArray[np.float64], on: NDArray[np.bool_], task: Task) -> float:

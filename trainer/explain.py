@@ -92,9 +92,9 @@ def explain(reader: Reader, path: Path, class_name: str | None = None) -> Explai
     outcome = reader.answer(path, seen)
     name = class_of(reader, class_name, outcome)
     index = reader.model.manifest.classes.index(name)
-    heatmap = reader.model.explain(
-        seen.image[np.newaxis], np.array([index], np.int32)
-    )[0]
+    heatmap = reader.model.explain(seen.image[np.newaxis], np.array([index], np.int32))[
+        0
+    ]
     probability = (outcome.probabilities or ())[index]
     return Explained(seen, outcome, name, probability, heatmap)
 

@@ -103,9 +103,7 @@ def _show(axes: Axes, panel: Panel, *, with_map: bool) -> None:
     if not with_map:
         return
     if not panel.heatmap.any():
-        axes.text(
-            0.5, 0.03, "empty map", transform=axes.transAxes, ha="center", size=9
-        )
+        axes.text(0.5, 0.03, "empty map", transform=axes.transAxes, ha="center", size=9)
         return
     axes.imshow(panel.heatmap, cmap=COLOURS, vmin=0, vmax=1, interpolation="bilinear")
     if panel.heatmap.min() < _LINE < panel.heatmap.max():
@@ -128,9 +126,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 @_styled
-def page(
-    kinds: Mapping[str, Sequence[tuple[Panel, str]]], class_name: str
-) -> Figure:
+def page(kinds: Mapping[str, Sequence[tuple[Panel, str]]], class_name: str) -> Figure:
     """Examples of every kind, each plain above and with the map below.
 
     Args:
@@ -146,9 +142,7 @@ def page(
         weight="bold", va="center",
     )  # fmt: skip
     said = f"{WARNING}\nAbove each image its probability. Colour: {SCALE}."
-    figure.text(
-        0.1 / width, 1 - 0.6 / height, said, size=9, color=_QUIET, va="center"
-    )
+    figure.text(0.1 / width, 1 - 0.6 / height, said, size=9, color=_QUIET, va="center")
     blocks = figure.add_gridspec(
         len(kinds), 1, left=0.5 / width, right=1 - 0.05 / width, bottom=0.1 / height,
         top=1 - 1.0 / height, hspace=0.13,
@@ -161,9 +155,7 @@ def page(
             rotation=90, ha="center", va="center", size=11,
         )  # fmt: skip
         for column, (panel, title) in enumerate(found):
-            plain, covered = (
-                figure.add_subplot(grid[row, column]) for row in range(2)
-            )
+            plain, covered = (figure.add_subplot(grid[row, column]) for row in range(2))
             _show(plain, panel, with_map=False)
             _show(covered, panel, with_map=True)
             plain.set_title(title, size=9, pad=3)

@@ -57,7 +57,9 @@ class Shape:
         chosen = tf.gather(logits, class_index, axis=1, batch_dims=1)
         if self.task == "multilabel":
             return chosen
-        is_chosen = tf.one_hot(class_index, self.classes, on_value=True, off_value=False)
+        is_chosen = tf.one_hot(
+            class_index, self.classes, on_value=True, off_value=False
+        )
         others = tf.where(is_chosen, logits.dtype.min, logits)
         return chosen - tf.reduce_logsumexp(others, axis=1)
 

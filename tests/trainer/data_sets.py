@@ -45,4 +45,4 @@ def two_classes(count: int = 3, **size: int) -> dict[str, Image.Image | bytes]:
 
 def surveyed(data: Path) -> Survey:
     """All files of a folder or a table, read."""
-    return survey(dataset.listed(data, dataset.PATIENT_PATTERN))
+    return survey(dataset.listed(data, dataset.Naming()))

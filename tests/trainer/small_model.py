@@ -30,7 +30,6 @@ RECIPE: Recipe = replace(
     augmentation=Augmentation(
         rotation=0, shift=0, zoom=0, brightness=0, contrast=0, horizontal_flip=False
     ),
-    
 )
 
 

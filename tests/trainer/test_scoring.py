@@ -9,9 +9,9 @@ from PIL import Image
 from beam_pipeline import saved_model
 from tests import radiographs
 from trainer import dataset, scoring
-from trainer.dataset import DatasetError
+from trainer.dataset import DatasetError, Naming
 
-PATTERN = r"^(p\d+)"
+NAMING = Naming(r"^(p\d+)")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def folder(tmp_path):
 
 
 def test_scores_are_the_models_and_labels_in_its_order(model, folder):
-    found = scoring.score(model, dataset.find(folder, PATTERN))
+    found = scoring.score(model, dataset.find(folder, NAMING))
     predictions = found.predictions
     assert predictions.classes == ("DARK", "BRIGHT")
     assert len(predictions) == 41
@@ -61,13 +61,13 @@ def test_scores_are_the_models_and_labels_in_its_order(model, folder):
 
 
 def test_a_header_fills_the_columns_that_the_data_has_not(model, folder):
-    columns = scoring.score(model, dataset.find(folder, PATTERN)).predictions.columns
+    columns = scoring.score(model, dataset.find(folder, NAMING)).predictions.columns
     known = {name: sorted(set(values)) for name, values in columns.items()}
     assert known == {"age": ["", "4.0"], "sex": ["", "F"], "view": ["", "AP"]}
 
 
 def test_a_control_sees_the_same_images_without_their_middle(model, folder):
-    found = scoring.score(model, dataset.find(folder, PATTERN), ("occlude_center",))
+    found = scoring.score(model, dataset.find(folder, NAMING), ("occlude_center",))
     blind = found.controls["occlude_center"]
     assert (blind.names == found.predictions.names).all()
     # Black makes them darker, and this model knows brightness alone.
@@ -85,7 +85,7 @@ def test_the_middle_is_black_and_the_border_is_as_it_was():
 def test_classes_that_the_model_has_not_are_refused(model, folder):
     (folder / "BRIGHT").rename(folder / "GREY")
     with pytest.raises(DatasetError, match=r"has the classes GREY.*DARK, BRIGHT alone"):
-        scoring.score(model, dataset.find(folder, PATTERN))
+        scoring.score(model, dataset.find(folder, NAMING))
 
 
 def test_a_table_of_labels_needs_a_model_of_labels(model, folder):
@@ -93,7 +93,7 @@ def test_a_table_of_labels_needs_a_model_of_labels(model, folder):
     rows = [f"{path},{path.parent}\n" for path in files]
     (folder / "table.csv").write_text("path,labels\n" + "".join(rows))
     with pytest.raises(DatasetError, match="is binary, and the data is not"):
-        scoring.score(model, dataset.find(folder / "table.csv", PATTERN))
+        scoring.score(model, dataset.find(folder / "table.csv", NAMING))
 
 
 def test_nothing_that_can_be_read_is_an_error(model, tmp_path):
@@ -101,13 +101,9 @@ def test_nothing_that_can_be_read_is_an_error(model, tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.png").write_text(f"no image {index}")
     with pytest.raises(DatasetError, match="none of 2 files can be read"):
-        scoring.score(model, dataset.find(tmp_path, PATTERN))
+        scoring.score(model, dataset.find(tmp_path, NAMING))
 
 
 def test_a_subtype_stands_in_the_file_name(folder):
-    examples = scoring.with_subtypes(dataset.find(folder, PATTERN), "(virus)")
+    examples = dataset.find(folder, Naming(r"^(p\d+)", subtype="(virus)"))
     assert set(examples.columns["subtype"]) == {"virus", ""}
-    with pytest.raises(DatasetError, match="matches no file name"):
-        scoring.with_subtypes(examples, "fungus")
-    with pytest.raises(DatasetError, match="no regular expression"):
-        scoring.with_subtypes(examples, "(")

@@ -1,3 +1,6 @@
 """x."""
+
+
 def add_arguments(parser): ...
-def run(a): return 0
+def run(a):
+    return 0
