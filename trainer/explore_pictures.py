@@ -83,6 +83,6 @@ def contact_sheet(
             axes.set_axis_off()
             axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
             axes.set_title(
-                caption, fontsize=7, loc="center", fontweight="normal", pad=3
+                caption, fontsize=6.5, loc="center", fontweight="normal", pad=3
             )
     return figure
