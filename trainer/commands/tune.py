@@ -116,13 +116,15 @@ def _changes(recipe: Recipe, arguments: argparse.Namespace) -> tuple[Changes, ..
 def _say(study: Study, trials: Sequence[Trial]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     rows = [trial.row() for trial in trials]
     table = Table(title=f"{study.run.output}: best first")
     for name in rows[0]:
         table.add_column(name, justify="left" if name == "error" else "right")
     for row in rows:
-        table.add_row(*map(_shown, row.values()))
+        # As texts: an error may have brackets, which are markup to rich.
+        table.add_row(*(Text(_shown(value)) for value in row.values()))
     console = Console()
     # A log has no width that a table would have to fit.
     Console(width=console.width if console.is_terminal else 200).print(table)
