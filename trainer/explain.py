@@ -5,6 +5,7 @@ They show where the score comes from, not where disease is; `docs/explanations.m
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,12 @@ from PIL import Image
 
 from beam_pipeline.errors import NotScored
 from beam_pipeline.records import Outcome
-from trainer import heatmap_figures, report
+from trainer import heatmap_figures, report, sanity
 from trainer.dataset import DatasetError, Examples
 from trainer.heatmap_figures import Panel
 from trainer.predict import Reader
 from trainer.radiograph import Radiograph
+from trainer.sanity import Sanity
 
 # A page or a screen shows no more.
 _LONGEST_SIDE = 1024
@@ -239,3 +241,31 @@ def _drawn(
             found = explain(reader, path, name)
             drawn[kind].append((panel(found), f"{found.probability:.2f}"))
     return drawn
+
+
+def check(
+    reader: Reader, files: Sequence[Path], class_name: str | None, seed: int
+) -> tuple[Sanity, NDArray[np.uint8]]:
+    """The sanity check of an exported model on some files, and their model inputs.
+
+    Files that cannot be read are left out.
+
+    Raises:
+        ManifestError: the model explains nothing.
+        ValueError: no file can be read, or all heatmaps are flat.
+    """
+    read = []
+    for path in files:
+        with contextlib.suppress(NotScored):
+            read.append(explain(reader, path, class_name))
+    if not read:
+        raise ValueError("none of the files can be read: nothing to check")
+    images = np.stack([each.seen.image for each in read])
+    classes = reader.model.manifest.classes
+    indices = np.array([classes.index(each.class_name) for each in read], np.int32)
+    checked = sanity.check(
+        lambda: reader.model.explain(images, indices),
+        reader.model.explainer.variables,
+        seed,
+    )
+    return checked, images[..., 0]

@@ -18,6 +18,8 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from trainer.sanity import Sanity
+
 _STYLE: Any = {
     "font.size": 10,
     "text.color": "#EEEEEE",
@@ -103,7 +105,10 @@ def _show(axes: Axes, panel: Panel, *, with_map: bool) -> None:
     if not with_map:
         return
     if not panel.heatmap.any():
-        axes.text(0.5, 0.03, "empty map", transform=axes.transAxes, ha="center", size=9)
+        axes.text(
+            0.5, 0.03, "empty map", transform=axes.transAxes, ha="center", size=9,
+            bbox={"facecolor": "black", "edgecolor": "none", "pad": 2},
+        )  # fmt: skip
         return
     axes.imshow(panel.heatmap, cmap=COLOURS, vmin=0, vmax=1, interpolation="bilinear")
     if panel.heatmap.min() < _LINE < panel.heatmap.max():
@@ -126,7 +131,9 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 @_styled
-def page(kinds: Mapping[str, Sequence[tuple[Panel, str]]], class_name: str) -> Figure:
+def page(
+    kinds: Mapping[str, Sequence[tuple[Panel, str]]], class_name: str
+) -> Figure:
     """Examples of every kind, each plain above and with the map below.
 
     Args:
@@ -142,10 +149,12 @@ def page(kinds: Mapping[str, Sequence[tuple[Panel, str]]], class_name: str) -> F
         weight="bold", va="center",
     )  # fmt: skip
     said = f"{WARNING}\nAbove each image its probability. Colour: {SCALE}."
-    figure.text(0.1 / width, 1 - 0.6 / height, said, size=9, color=_QUIET, va="center")
+    figure.text(
+        0.1 / width, 1 - 0.6 / height, said, size=9, color=_QUIET, va="center"
+    )
     blocks = figure.add_gridspec(
         len(kinds), 1, left=0.5 / width, right=1 - 0.05 / width, bottom=0.1 / height,
-        top=1 - 1.0 / height, hspace=0.13,
+        top=1 - 1.0 / height, hspace=0.1,
     )  # fmt: skip
     for block, (kind, found) in zip(blocks, kinds.items(), strict=True):
         grid = block.subgridspec(2, columns, hspace=0.03, wspace=0.03)
@@ -155,8 +164,48 @@ def page(kinds: Mapping[str, Sequence[tuple[Panel, str]]], class_name: str) -> F
             rotation=90, ha="center", va="center", size=11,
         )  # fmt: skip
         for column, (panel, title) in enumerate(found):
-            plain, covered = (figure.add_subplot(grid[row, column]) for row in range(2))
+            plain, covered = (
+                figure.add_subplot(grid[row, column]) for row in range(2)
+            )
             _show(plain, panel, with_map=False)
             _show(covered, panel, with_map=True)
             plain.set_title(title, size=9, pad=3)
+    return figure
+
+
+@_styled
+def sanity(checked: Sanity, pictures: NDArray[np.uint8], digits: int = 2) -> Figure:
+    """Maps of some images while weights become random, from left to right.
+
+    Args:
+        checked: the cascade.
+        pictures: uint8, (images, rows, columns), of the maps that are shown.
+        digits: of the correlation.
+    """
+    steps = checked.steps
+    width, height = 1.55 * len(steps) + 0.1, 1.55 * len(pictures) + 1.5
+    figure = Figure(figsize=(width, height))
+    verdict = "the maps depend on them" if checked.passed else "the maps stay the same"
+    figure.text(
+        0.1 / width, 1 - 0.25 / height, f"Weights made random: {verdict}", size=14,
+        weight="bold", va="center",
+    )  # fmt: skip
+    said = "From the head downwards; below: the rank correlation with the maps at left."
+    figure.text(
+        0.1 / width, 1 - 0.55 / height, said, size=9, color=_QUIET, va="center"
+    )
+    grid = figure.add_gridspec(
+        len(pictures), len(steps), left=0.05 / width, right=1 - 0.05 / width,
+        bottom=0.3 / height, top=1 - 1.05 / height, wspace=0.03, hspace=0.03,
+    )  # fmt: skip
+    for column, step in enumerate(steps):
+        for row, picture in enumerate(pictures):
+            axes = figure.add_subplot(grid[row, column])
+            _show(axes, Panel(picture, step.maps[row]), with_map=True)
+            if row == 0:
+                title = f"… {step.layer}" if step.layer else "trained"
+                axes.set_title(title, size=8, pad=4)
+        middle = (column + 0.5) / len(steps)
+        text = f"{step.correlation:.{digits}f}".replace("-", "−")
+        figure.text(middle, 0.15 / height, text, ha="center", va="center", size=10)
     return figure
