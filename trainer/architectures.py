@@ -15,7 +15,6 @@ import numpy as np
 from trainer.dataset import Task
 from trainer.recipes import Head, Recipe
 
-
 Channels = tuple[float, float, float]
 
 

@@ -41,7 +41,7 @@ def varied(image: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor) -> tf.
     What moves in from outside the picture is black, as air beside a patient is.
     """
     draw = _Draws(tf.shape(image)[0], seed)
-    as_it_was, chosen = image, draw.share() < augmentation.share
+    as_it_was = image
     image = _moved(image, augmentation, draw)
     image = _toned(image, augmentation, draw)
     if augmentation.blur:
@@ -56,6 +56,7 @@ def varied(image: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor) -> tf.
     image = tf.clip_by_value(image, 0, 255)
     if augmentation.jpeg_quality:
         image = _compressed(image, augmentation.jpeg_quality, draw)
+    chosen = draw.share() < augmentation.share
     return tf.where(chosen[:, None, None, None], image, as_it_was)
 
 
