@@ -22,7 +22,7 @@ setup(
     packages=find_packages(include=["beam_pipeline*", "trainer*"]),
     package_data={
         "beam_pipeline": ["py.typed", "default_model/**/*", "images/*.toml"],
-        "trainer": ["py.typed", "cards/*.toml", "reports/*.html"],
+        "trainer": ["py.typed", "cards/*.toml", "reports/*.html", "reports/*.md"],
     },
     install_requires=[
         "apache-beam",

@@ -18,6 +18,7 @@ from trainer.pixels import Images
 PARTS = ("training", "validation", "held_out")
 # A twentieth of the patients is one fold; so many folds go to each part.
 _FOLDS = {"training": 15, "validation": 2, "held_out": 3}
+_HALVES = {"validation": 1, "held_out": 1}
 _SHOWN = 5
 
 
@@ -32,6 +33,7 @@ class Division:
         given: whether the parts that the data came in are to be kept.
         least_validation: images with a finding, and without, that the validation part
             must have to choose thresholds on.
+        learned_from: whether there is to be a training part.
     """
 
     seed: int
@@ -39,6 +41,7 @@ class Division:
     folds: int = 5
     given: bool = False
     least_validation: int = 30
+    learned_from: bool = True
 
 
 def split(examples: Examples, division: Division) -> Strings:
@@ -53,7 +56,8 @@ def split(examples: Examples, division: Division) -> Strings:
     if division.given:
         return _given(examples)
     if division.fold is None:
-        return _divided(examples, _FOLDS, division.seed)
+        shares = _FOLDS if division.learned_from else _HALVES
+        return _divided(examples, shares, division.seed)
     parts = _divided(examples, {"training": division.folds}, division.seed, named=True)
     held_out = parts == f"fold {division.fold}"
     rest = examples.chosen(~held_out)

@@ -9,7 +9,15 @@ import keras
 import tensorflow as tf
 
 from beam_pipeline.manifest import Manifest
-from trainer import describe, export, members, predictions, recipes, teacher
+from trainer import (
+    describe,
+    export,
+    members,
+    model_card,
+    predictions,
+    recipes,
+    teacher,
+)
 from trainer import run as runs
 from trainer.fit import Lessons
 from trainer.run import Data, Run, Setting
@@ -67,7 +75,8 @@ def finish(
     setting.logs.mkdir(parents=True, exist_ok=True)
     predictions.save(found, setting.logs / predictions.FILE)
     compared = data.pixels[data.rows("held_out")[:_COMPARED]]
-    export.export(scorer, manifest, setting.output, compared)
+    card = model_card.text(manifest, found.part("held_out"))
+    export.export(scorer, manifest, setting.output, compared, {model_card.FILE: card})
     return manifest
 
 

@@ -1,6 +1,36 @@
-"""x."""
+"""python -m trainer preview: a sheet of training images as a recipe varies them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from trainer import recipes
 
 
-def add_arguments(parser): ...
-def run(a):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the flags of `preview`."""
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="as of train")
+    add("--output", type=Path, required=True, metavar="PNG", help="file to make")
+    add("--recipe", default="mobilenet", metavar="NAME|TOML", help="as of train")
+    add("--set", action="append", default=[], metavar="FIELD=VALUE", help="as of train")
+    add("--images", type=int, default=6, metavar="N", help="originals")
+    add("--variations", type=int, default=5, metavar="M", help="of each of them")
+    add("--seed", type=int, default=1, help="of the draw and of the variations")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the sheet; the exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from trainer import dataset, preview
+
+    recipe = recipes.load(arguments.recipe, arguments.set)
+    examples = dataset.find(arguments.data, dataset.Naming())
+    figure = preview.preview(
+        examples, recipe, arguments.images, arguments.variations, arguments.seed
+    )
+    preview.write(figure, arguments.output)
+    print(arguments.output)
     return 0
