@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from beam_pipeline.manifest import Manifest
-from trainer import describe, export, members, predictions, teacher
+from trainer import architectures, describe, export, members, predictions, teacher
 from trainer import run as runs
 from trainer.fit import Lessons
 from trainer.run import Data, Run
@@ -31,6 +31,7 @@ def train(run: Run) -> Manifest:
     """
     keras.utils.set_random_seed(run.seed)
     tf.config.experimental.enable_op_determinism()
+    architectures.require(run.recipe)
     data = runs.read(run)
     runs.claim(run, data)
     lessons = _lessons(run, data)
