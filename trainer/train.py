@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from beam_pipeline.manifest import Manifest
+<<<<<<< HEAD
 from trainer import (
     describe,
     export,
@@ -18,6 +19,9 @@ from trainer import (
     recipes,
     teacher,
 )
+=======
+from trainer import architectures, describe, export, members, predictions, teacher
+>>>>>>> tests
 from trainer import run as runs
 from trainer.fit import Lessons
 from trainer.run import Data, Run, Setting
@@ -43,6 +47,7 @@ def train(run: Run) -> Manifest:
     """
     keras.utils.set_random_seed(run.seed)
     tf.config.experimental.enable_op_determinism()
+    architectures.require(run.recipe)
     data = runs.read(run)
     runs.claim(run, data)
     learned = lessons(run, data)
