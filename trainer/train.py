@@ -9,8 +9,8 @@ import keras
 import tensorflow as tf
 
 from beam_pipeline.manifest import Manifest
-<<<<<<< HEAD
 from trainer import (
+    architectures,
     describe,
     export,
     members,
@@ -19,9 +19,6 @@ from trainer import (
     recipes,
     teacher,
 )
-=======
-from trainer import architectures, describe, export, members, predictions, teacher
->>>>>>> tests
 from trainer import run as runs
 from trainer.fit import Lessons
 from trainer.run import Data, Run, Setting
