@@ -16,6 +16,7 @@ from PIL import Image
 
 from beam_pipeline.errors import NotScored
 from beam_pipeline.records import Outcome
+from beam_pipeline.saved_model import SavedModel
 from trainer import heatmap_figures, report, sanity
 from trainer.dataset import DatasetError, Examples
 from trainer.heatmap_figures import Panel

@@ -77,7 +77,6 @@ def text(manifest: Manifest, held_out: Predictions | None = None) -> str:
             if held_out is None
             else "Nothing is known of the patients beside their images."
         ),
-        one_in=manifest.outlier and round(1 / (1 - float(manifest.outlier.flag_above))),
     )
     return re.sub(r"\n{3,}", "\n\n", page).strip() + "\n"
 
