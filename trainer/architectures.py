@@ -15,7 +15,6 @@ import numpy as np
 from trainer.dataset import Task
 from trainer.recipes import Head, Recipe
 
-
 Channels = tuple[float, float, float]
 
 
@@ -92,9 +91,7 @@ _AS_IS = ((1.0,) * 3, (0.0,) * 3)
 
 BACKBONES: dict[str, Backbone] = {
     "mobilenet": Backbone(_apps.MobileNet, *_TF, middle="conv_pw_11_relu"),
-    "custom_cnn": Backbone(
-        _custom_cnn, *_SHARE, middle="block4_relu", smallest=16
-    ),
+    "custom_cnn": Backbone(_custom_cnn, *_SHARE, middle="block4_relu", smallest=16),
     "vgg16": Backbone(_apps.VGG16, *_CAFFE, middle="block5_conv1"),
     "resnet50": Backbone(_apps.ResNet50, *_CAFFE, middle="conv4_block6_out"),
     "inception_v3": Backbone(_apps.InceptionV3, *_TF, middle="mixed7", smallest=75),

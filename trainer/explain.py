@@ -16,7 +16,6 @@ from PIL import Image
 
 from beam_pipeline.errors import NotScored
 from beam_pipeline.records import Outcome
-from beam_pipeline.saved_model import SavedModel
 from trainer import heatmap_figures, report, sanity
 from trainer.dataset import DatasetError, Examples
 from trainer.heatmap_figures import Panel
@@ -95,9 +94,9 @@ def explain(reader: Reader, path: Path, class_name: str | None = None) -> Explai
     outcome = reader.answer(path, seen)
     name = class_of(reader, class_name, outcome)
     index = reader.model.manifest.classes.index(name)
-    heatmap = reader.model.explain(
-        seen.image[np.newaxis], np.array([index], np.int32)
-    )[0]
+    heatmap = reader.model.explain(seen.image[np.newaxis], np.array([index], np.int32))[
+        0
+    ]
     probability = (outcome.probabilities or ())[index]
     return Explained(seen, outcome, name, probability, heatmap)
 

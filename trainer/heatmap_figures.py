@@ -86,7 +86,7 @@ def one(panel: Panel, lines: Sequence[str], note: str = "") -> Figure:
         bottom=bottom,
         top=top,
     )
-    plain, covered, legend = (figure.add_subplot(cell) for cell in grid)
+    plain, covered, legend = (figure.add_subplot(grid[n]) for n in range(3))
     _show(plain, panel, with_map=False)
     _show(covered, panel, with_map=True)
     _legend(figure, legend)
@@ -131,9 +131,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 @_styled
-def page(
-    kinds: Mapping[str, Sequence[tuple[Panel, str]]], class_name: str
-) -> Figure:
+def page(kinds: Mapping[str, Sequence[tuple[Panel, str]]], class_name: str) -> Figure:
     """Examples of every kind, each plain above and with the map below.
 
     Args:
@@ -149,14 +147,13 @@ def page(
         weight="bold", va="center",
     )  # fmt: skip
     said = f"{WARNING}\nAbove each image its probability. Colour: {SCALE}."
-    figure.text(
-        0.1 / width, 1 - 0.6 / height, said, size=9, color=_QUIET, va="center"
-    )
+    figure.text(0.1 / width, 1 - 0.6 / height, said, size=9, color=_QUIET, va="center")
     blocks = figure.add_gridspec(
         len(kinds), 1, left=0.5 / width, right=1 - 0.05 / width, bottom=0.1 / height,
         top=1 - 1.0 / height, hspace=0.1,
     )  # fmt: skip
-    for block, (kind, found) in zip(blocks, kinds.items(), strict=True):
+    for number, (kind, found) in enumerate(kinds.items()):
+        block = blocks[number]
         grid = block.subgridspec(2, columns, hspace=0.03, wspace=0.03)
         box = block.get_position(figure)
         figure.text(
@@ -164,9 +161,7 @@ def page(
             rotation=90, ha="center", va="center", size=11,
         )  # fmt: skip
         for column, (panel, title) in enumerate(found):
-            plain, covered = (
-                figure.add_subplot(grid[row, column]) for row in range(2)
-            )
+            plain, covered = (figure.add_subplot(grid[row, column]) for row in range(2))
             _show(plain, panel, with_map=False)
             _show(covered, panel, with_map=True)
             plain.set_title(title, size=9, pad=3)
@@ -191,9 +186,7 @@ def sanity(checked: Sanity, pictures: NDArray[np.uint8], digits: int = 2) -> Fig
         weight="bold", va="center",
     )  # fmt: skip
     said = "From the head downwards; below: the rank correlation with the maps at left."
-    figure.text(
-        0.1 / width, 1 - 0.55 / height, said, size=9, color=_QUIET, va="center"
-    )
+    figure.text(0.1 / width, 1 - 0.55 / height, said, size=9, color=_QUIET, va="center")
     grid = figure.add_gridspec(
         len(pictures), len(steps), left=0.05 / width, right=1 - 0.05 / width,
         bottom=0.3 / height, top=1 - 1.05 / height, wspace=0.03, hspace=0.03,

@@ -59,9 +59,7 @@ class Sanity:
         return self.steps[-1].correlation <= HIGHEST
 
 
-def check(
-    explain: Callable[[], Maps], variables: Sequence[Any], seed: int
-) -> Sanity:
+def check(explain: Callable[[], Maps], variables: Sequence[Any], seed: int) -> Sanity:
     """Randomise `variables` from the last to the first, and compare the maps.
 
     The values of a variable are shuffled: none is new, and what they said is gone. In

@@ -57,7 +57,9 @@ class Shape:
         chosen = tf.gather(logits, class_index, axis=1, batch_dims=1)
         if self.task == "multilabel":
             return chosen
-        is_chosen = tf.one_hot(class_index, self.classes, on_value=True, off_value=False)
+        is_chosen = tf.one_hot(
+            class_index, self.classes, on_value=True, off_value=False
+        )
         others = tf.where(is_chosen, logits.dtype.min, logits)
         return chosen - tf.reduce_logsumexp(others, axis=1)
 
@@ -92,7 +94,7 @@ class Scorer(tf.Module):
         raise NotImplementedError
 
     def heatmap(self, image: tf.Tensor, class_index: tf.Tensor) -> tf.Tensor:
-        """Where the log-odds of that class come from: float32 (images, h, w), 0 to 1."""
+        """Where a class's log-odds come from: float32 (images, h, w), 0 to 1."""
         raise NotImplementedError
 
 
@@ -164,7 +166,8 @@ def grad_cam(
     All zeros where nothing speaks for the class.
 
     Args:
-        features: of the last layer that knows places, (images, rows, columns, channels).
+        features: of the last layer that knows places, (images, rows, columns,
+            channels).
         gradients: of what is explained by them, the same shape.
         size: height and width of the map.
     """

@@ -77,7 +77,9 @@ def test_the_patch_is_where_the_score_comes_from(trained: Trained) -> None:
     assert middle > border
 
 
-def test_a_page_of_examples_has_what_was_right(trained: Trained, tmp_path: Path) -> None:
+def test_a_page_of_examples_has_what_was_right(
+    trained: Trained, tmp_path: Path
+) -> None:
     output = tmp_path / "page"
     flags = ("--data", trained.data, "--examples", "2")
     assert run(trained, output, *flags) == 0

@@ -41,7 +41,7 @@ def test_a_trained_model_carries_its_card(
 
 
 def test_a_card_from_the_manifest_alone(tmp_path: Path) -> None:
-    manifest = radiographs.manifest()
+    manifest = radiographs.manifest(blessing=None)
     found = sections(model_card.text(manifest))
     assert "Not in the manifest" in found["Subgroups"]
     assert "Nobody said what it must reach" in found["Blessing"]
@@ -79,7 +79,12 @@ def test_subgroups_are_told_where_patients_are_known(
 
 def test_a_model_that_is_not_blessed_says_so_first(trained: Trained) -> None:
     manifest = manifests.load(trained.model_dir)
-    refused = Blessing(False, {"auc": 0.99}, ("auc 0.5 of 0.99: not held",), None)
+    refused = Blessing(
+        blessed=False,
+        required={"auc": 0.99},
+        reasons=("auc 0.5 of 0.99: not held",),
+        compared_with=None,
+    )
     told = model_card.text(replace(manifest, blessing=refused))
     assert "**Not blessed**: auc 0.5 of 0.99: not held" in told.split("## ")[0]
 

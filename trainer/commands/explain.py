@@ -101,9 +101,7 @@ def _check(reader: Reader, arguments: argparse.Namespace) -> int:
     from trainer import explain, heatmap_figures, report
 
     files = arguments.file or _drawn(arguments.data, arguments.seed)
-    checked, images = explain.check(
-        reader, files, arguments.class_name, arguments.seed
-    )
+    checked, images = explain.check(reader, files, arguments.class_name, arguments.seed)
     rows = [(step.layer, step.share, step.correlation) for step in checked.steps]
     header = ("randomised_down_to", "share_of_variables", "rank_correlation")
     report.write_csv(arguments.output / "sanity_check.csv", header, rows)

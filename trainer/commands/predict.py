@@ -38,9 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     from trainer import predict
 
     model_dir = arguments.model or predict.DEFAULT_MODEL
-    reader = predict.reader(
-        model_dir, arguments.operating_point, arguments.threshold
-    )
+    reader = predict.reader(model_dir, arguments.operating_point, arguments.threshold)
     warn_unblessed(reader.model.manifest)
     failed = False
     for path in arguments.file:
