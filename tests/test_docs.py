@@ -10,6 +10,7 @@ import pytest
 
 from beam_pipeline import options, tables
 from beam_pipeline.errors import Failure, Flag, Rejection, StudyReason
+from trainer.recipes import RECIPES, Recipe
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -72,6 +73,25 @@ def test_the_columns_are_those_of_the_schemas() -> None:
 def test_every_reason_is_explained(kind: type, heading: str) -> None:
     section = REASONS.split(heading)[1].split("\n## ")[0]
     assert rows(section) == [str(member) for member in kind]
+
+
+def test_the_page_on_training_lists_the_recipes_that_there_are() -> None:
+    table = (ROOT / "docs" / "training.md").read_text("utf-8").split("## Recipes")[1]
+    found = re.findall(r"^\| (`.+) \|$", table.split("\n## ")[0], re.MULTILINE)
+    expected = [" | ".join(cells(*item)) for item in RECIPES.items()]
+    assert [row.rsplit(" | ", 1)[0] for row in found] == expected
+
+
+def cells(name: str, recipe: Recipe) -> list[str]:
+    head = recipe.head
+    of_head = [head.pooling, *map(str, head.dense)]
+    of_head += ["norm"] * head.batch_normalization + [f"dropout {head.dropout:g}"]
+    stages = [
+        f"{stage.unfrozen:g}: {stage.epochs} × {stage.learning_rate:g}"
+        for stage in recipe.stages
+    ]
+    sizes = str(recipe.image_size), ", ".join(of_head), "; ".join(stages)
+    return [f"`{name}`", *sizes, str(recipe.batch_size)]
 
 
 def test_the_changelog_has_the_version() -> None:

@@ -9,9 +9,14 @@ from collections.abc import Sequence
 
 # Each is a module of `trainer.commands`.
 COMMANDS = {
+    "explore": "look at a data set before training on it",
     "train": "train a model and export it with its manifest",
+    "tune": "search for a better recipe on validation patients",
     "ensemble": "average several models within one SavedModel",
     "export": "make a model of somebody else's Keras file",
+    "evaluate": "every figure of a model on labelled images",
+    "compare": "models side by side on the same images",
+    "calibrate": "choose thresholds again on a site's own labels",
     "predict": "label and confidence of single files",
     "explain": "show where in a radiograph a score comes from",
     "preview": "show how a recipe varies training images",

@@ -69,7 +69,9 @@ def _divide_by_deviation(network: keras.Model) -> None:
     into the graph, and only where it downloads the file itself
     (tensorflow/tensorflow#49930).
     """
-    layer = network.get_layer("normalization")
+    # Its name has a number from the second network of a process on.
+    kind = keras.layers.Normalization
+    layer = next(layer for layer in network.layers if isinstance(layer, kind))
     mean, variance, *count = layer.get_weights()
     layer.set_weights([mean, variance * _DEVIATIONS, *count])
     layer.finalize_state()
@@ -112,6 +114,25 @@ Weights = Path | Literal["imagenet"] | None
 _PLACES = 7
 
 
+def require(recipe: Recipe) -> Backbone:
+    """The backbone of a recipe.
+
+    Raises:
+        ValueError: there is none of that name, or it cannot take such small images.
+    """
+    if recipe.backbone not in BACKBONES:
+        raise ValueError(
+            f"backbone is {recipe.backbone!r}, expected one of {', '.join(BACKBONES)}"
+        )
+    backbone = BACKBONES[recipe.backbone]
+    if recipe.image_size < backbone.smallest:
+        raise ValueError(
+            f"image_size is {recipe.image_size}; {recipe.backbone} takes "
+            f"{backbone.smallest} or more"
+        )
+    return backbone
+
+
 def build(recipe: Recipe, classes: int, weights: Weights) -> keras.Model:
     """The network: (batch, height, width, 1), 0–255 → logits, embedding, layout.
 
@@ -133,12 +154,7 @@ def build(recipe: Recipe, classes: int, weights: Weights) -> keras.Model:
         ValueError: an image size that the backbone cannot take, or weights that are not
             its own.
     """
-    backbone = BACKBONES[recipe.backbone]
-    if recipe.image_size < backbone.smallest:
-        raise ValueError(
-            f"image_size is {recipe.image_size}; {recipe.backbone} takes "
-            f"{backbone.smallest} or more"
-        )
+    backbone = require(recipe)
     size = (recipe.image_size, recipe.image_size)
     image = keras.Input((*size, 1), name="image")
     body = _body(backbone, recipe, weights)

@@ -41,6 +41,7 @@ def varied(image: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor) -> tf.
     What moves in from outside the picture is black, as air beside a patient is.
     """
     draw = _Draws(tf.shape(image)[0], seed)
+    as_it_was = image
     image = _moved(image, augmentation, draw)
     image = _toned(image, augmentation, draw)
     if augmentation.blur:
@@ -50,10 +51,13 @@ def varied(image: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor) -> tf.
         image += deviation * draw.normal(tf.shape(image))
     if augmentation.erase:
         image = _erased(image, augmentation.erase, draw)
+    if augmentation.collimate:
+        image = _collimated(image, augmentation.collimate, draw)
     image = tf.clip_by_value(image, 0, 255)
     if augmentation.jpeg_quality:
         image = _compressed(image, augmentation.jpeg_quality, draw)
-    return image
+    chosen = draw.share() < augmentation.share
+    return tf.where(chosen[:, None, None, None], image, as_it_was)
 
 
 class _Draws:
@@ -125,9 +129,10 @@ def _toned(image: tf.Tensor, augmentation: Augmentation, draw: _Draws) -> tf.Ten
         exponent = tf.exp(draw.deviation(math.log(augmentation.gamma)))
         image = 255 * tf.pow(tf.clip_by_value(image / 255, 0, 1), each(exponent))
     mean = tf.reduce_mean(image, axis=(1, 2, 3), keepdims=True)
-    contrast = each(1 + draw.deviation(augmentation.contrast))
+    contrast = each(draw.deviation(augmentation.contrast))
     brightness = each(255 * draw.deviation(augmentation.brightness))
-    return tf.clip_by_value((image - mean) * contrast + mean + brightness, 0, 255)
+    # As what is added, so that 0 and 0 leave each value as it is, to the bit.
+    return tf.clip_by_value(image + ((image - mean) * contrast + brightness), 0, 255)
 
 
 def _blurred(image: tf.Tensor, largest: float, draw: _Draws) -> tf.Tensor:
@@ -166,6 +171,19 @@ def _erased(image: tf.Tensor, share: float, draw: _Draws) -> tf.Tensor:
         paint = 255 * tf.clip_by_value(1.5 * draw.share() - 0.25, 0, 1)
         image = tf.where(within[..., None], paint[:, None, None, None], image)
     return image
+
+
+def _collimated(image: tf.Tensor, largest: float, draw: _Draws) -> tf.Tensor:
+    """Half of the images with black edges, another width on each side."""
+    rows = tf.linspace(0.0, 1.0, image.shape[1])[None, :, None]
+    columns = tf.linspace(0.0, 1.0, image.shape[2])[None, None, :]
+    chosen = tf.cast(draw.share() < 0.5, tf.float32)
+    top, bottom, left, right = (
+        (largest * chosen * draw.share())[:, None, None] for _ in range(4)
+    )
+    within = (rows >= top) & (rows <= 1 - bottom)
+    within &= (columns >= left) & (columns <= 1 - right)
+    return image * tf.cast(within, image.dtype)[..., None]
 
 
 def _between(limits: tuple[float, float], draw: _Draws) -> tf.Tensor:

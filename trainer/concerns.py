@@ -135,9 +135,9 @@ def _copies(duplicates: Duplicates) -> Iterator[Concern]:
         equal = sum(pair.kind == "file" for pair in plain)
         yield Concern(
             "know",
-            f"Copies under the same label and in the same part: "
-            f"{_count(len(plain), 'file')}, {equal:,} equal byte by byte. Training leaves "
-            "those out; the others count twice.",
+            f"{_count(len(plain), 'copy', 'copies')} under the same label and in the "
+            f"same part, {equal:,} of them equal byte by byte. Training leaves these "
+            "out; any other copy counts twice.",
         )
 
 
@@ -210,9 +210,9 @@ def _imbalance(counts: dict[str, int], survey: Survey) -> Iterator[Concern]:
         share = counts[largest] / sum(counts.values())
         yield Concern(
             "check",
-            f"{largest} has {ratio:.1f} times as many images as {smallest}: whoever always "
-            f"says {largest} is right in {100 * share:.0f} % of all. Judge a model by its "
-            "AUC and the recall of each class, not by its accuracy.",
+            f"{largest} has {ratio:.1f} times as many images as {smallest}: an "
+            f"answer that is always {largest} is right {100 * share:.0f} times in 100. "
+            "Judge a model by its AUC and the recall of each class, not by accuracy.",
         )
 
 
@@ -229,7 +229,7 @@ def _measurable(survey: Survey) -> Iterator[Concern]:
             yield Concern(
                 "check",
                 f"Few {called} images ({named}): a recall of {least}/{least} could be "
-                f"anything from {100 * wilson_low(least):.1f} % to 100 % (Wilson, 95 %). "
+                f"anything from {100 * wilson_low(least):.1f} % to 100 % (Wilson). "
                 "Choose no model and no threshold by them.",
             )
 
@@ -295,5 +295,5 @@ def _unknown_patients(survey: Survey) -> Iterator[Concern]:
         )
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
+def _count(number: int, what: str, plural: str = "") -> str:
+    return f"{number:,} {what if number == 1 else plural or what + 's'}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -251,22 +251,29 @@ def _in_class_folder(path: Path, naming: Naming) -> File:
 
 
 def _in_table(table: Path, naming: Naming) -> tuple[list[File], bool]:
-    with table.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        header = reader.fieldnames or []
-        label_column = next((n for n in ("label", "labels") if n in header), None)
-        if "path" not in header or label_column is None:
-            raise DatasetError(
-                f"{table} has the columns {', '.join(header) or 'none'}; path, and "
-                "label (or labels, parted by |), are needed"
-            )
-        rows = list(reader)
+    header, rows = _rows(table)
+    label_column = next((n for n in ("label", "labels") if n in header), None)
+    if "path" not in header or label_column is None:
+        raise DatasetError(
+            f"{table} has the columns {', '.join(header) or 'none'}; path, and "
+            "label (or labels, parted by |), are needed"
+        )
     is_multilabel = label_column == "labels"
     files = [
         _in_row(row, table, f"{table}, line {line}", naming, is_multilabel)
         for line, row in enumerate(rows, start=2)
     ]
     return files, is_multilabel
+
+
+def _rows(table: Path) -> tuple[Sequence[str], list[dict[str, str | None]]]:
+    """The names of the columns, and the rows by them."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            return reader.fieldnames or [], list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{table} is no CSV in UTF-8: {error}") from error
 
 
 def _in_row(

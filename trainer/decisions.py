@@ -25,12 +25,15 @@ class Decision:
         name: of the operating point; "" where a number was given.
         method: how they were chosen.
         chosen_on: the images they were chosen on.
+        ranges: of each threshold, the 95 % interval over resampled patients; empty
+            where it is not known.
     """
 
     thresholds: tuple[float, ...]
     name: str
     method: str
     chosen_on: str
+    ranges: tuple[tuple[float, float], ...] = ()
 
     def flagged(self, predictions: Predictions) -> Flags:
         """Whether there is a finding, (images,)."""
@@ -112,4 +115,5 @@ def chosen(predictions: Predictions, text: str, seed: int) -> Decision:
             ),
         )
     thresholds = tuple(point.threshold for point in points)
-    return Decision(thresholds, text, method.description, "validation")
+    ranges = tuple(point.abstain for point in points)
+    return Decision(thresholds, text, method.description, "validation", ranges)

@@ -63,12 +63,13 @@ def duplicates(survey: Survey) -> Duplicates:
     files = first_equal([survey.measured[row].digest for row in rows])
     pictures = first_equal([survey.measured[row].picture_digest for row in rows])
     near = near_duplicates.neighbours(near_duplicates.hashes(survey.small[rows]))
-    pairs = [
-        _pair(survey, "file" if files[i] != i else "picture", rows[[pictures[i], i]])
-        for i in np.flatnonzero(pictures != np.arange(len(rows)))
-    ]
+    own = np.arange(len(rows))
+    copied = np.flatnonzero(files != own)
+    redrawn = np.flatnonzero((files == own) & (pictures != own))
+    pairs = [_pair(survey, "file", rows[[files[i], i]]) for i in copied]
+    pairs += [_pair(survey, "picture", rows[[pictures[i], i]]) for i in redrawn]
     # An equal picture is no near one, and what is near to it is near to its copies too.
-    is_first = pictures == np.arange(len(rows))
+    is_first = pictures == own
     distinct = is_first[near.pairs].all(axis=1)
     for (first, second), bits in zip(
         near.pairs[distinct], near.pair_distances[distinct], strict=True

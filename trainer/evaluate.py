@@ -48,6 +48,8 @@ class Scored:
 def metrics(scored: Scored, threshold: float, seed: int) -> dict[str, Estimate]:
     """The figures of a manifest: AUC, average precision, Brier score, and accuracy.
 
+    One that these images do not have, such as the AUC of two patients, is left out.
+
     Raises:
         ValueError: there are no findings, or nothing but findings.
     """

@@ -14,7 +14,7 @@ import numpy as np
 
 from trainer import dataset
 from trainer.concerns import Concern, Leak, concerns, leaks
-from trainer.dataset import DatasetError
+from trainer.dataset import DatasetError, Naming
 from trainer.duplicates import Duplicates, duplicates
 from trainer.shortcuts import Shortcut, shortcuts
 from trainer.survey import SMALL, Survey, survey
@@ -54,7 +54,7 @@ def explore(
     Raises:
         DatasetError: there are no files, or the table cannot be understood.
     """
-    listing = dataset.listed(data, patient_pattern)
+    listing = dataset.listed(data, Naming(patient_pattern))
     total = len(listing.files)
     if not total:
         raise DatasetError(

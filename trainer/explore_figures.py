@@ -5,15 +5,16 @@ Colours are those of Okabe & Ito (2008), which the colour-blind tell apart.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
+from PIL import Image
 
 from trainer import near_duplicates
 from trainer.duplicates import Duplicates
@@ -37,14 +38,14 @@ _STYLE: Any = {
     "grid.linewidth": 0.7,
     "legend.frameon": False,
     "legend.fontsize": 9,
-    "savefig.dpi": 110,
-    "savefig.facecolor": "white",
+    "figure.dpi": 110,
+    # What stands between two dollars in a name is no formula.
+    "text.parse_math": False,
 }
-_styled = mpl.rc_context(_STYLE)
-_WIDE = 9.0
+styled = mpl.rc_context(_STYLE)
+WIDE = 9.0
 _POINTS = 2000
 _MOST_IN_A_BAR = 6
-_ACROSS = 6
 # How a part of a split is called, in its order.
 PARTS = {
     "training": "training",
@@ -52,8 +53,6 @@ PARTS = {
     "held_out": "held out",
     "": "not divided",
 }
-
-Named = Sequence[tuple[str, NDArray[np.bool_]]]
 
 
 def _look(index: int) -> dict[str, Any]:
@@ -63,11 +62,23 @@ def _look(index: int) -> dict[str, Any]:
     }
 
 
-@_styled
+@styled
+def png(figure: Figure) -> bytes:
+    """The figure as a file; in one channel if all of it is grey, which is smaller."""
+    drawn, smaller = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png")
+    image = Image.open(drawn).convert("RGB")
+    red, green, blue = image.split()
+    is_grey = red.tobytes() == green.tobytes() == blue.tobytes()
+    (red if is_grey else image).save(smaller, "PNG")
+    return smaller.getvalue()
+
+
+@styled
 def class_counts(survey: Survey) -> Figure:
     """Readable images and patients of each class; a colour for each part."""
     names = survey.classes
-    figure = Figure((_WIDE, 1.3 + 0.42 * len(names)), layout="constrained")
+    figure = Figure((WIDE, 1.3 + 0.42 * len(names)), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for axes, what in zip(panels, ("Images", "Patients"), strict=True):
         left = np.zeros(len(names))
@@ -104,10 +115,10 @@ def _number(survey: Survey, name: str, part: str, what: str) -> int:
     )
 
 
-@_styled
+@styled
 def sizes(survey: Survey, chosen: Sequence[str]) -> Figure:
     """Width against height, and how the aspect ratios are spread."""
-    figure = Figure((_WIDE, 4.0), layout="constrained")
+    figure = Figure((WIDE, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2)
     random = np.random.default_rng(0)
     width = np.array([m.width or 0 for m in survey.measured], np.float64)
@@ -137,7 +148,7 @@ def sizes(survey: Survey, chosen: Sequence[str]) -> Figure:
     left.set(xlabel="Width (pixels)", ylabel="Height (pixels)", title="Size")
     right.set(xlabel="Width ÷ height", ylabel="Share of the class")
     right.set_title("Aspect ratio")
-    right.yaxis.set_major_formatter(PercentFormatter(1))
+    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     left.legend(loc="upper left")
     return figure
 
@@ -150,10 +161,10 @@ def _shares(
     return shares
 
 
-@_styled
+@styled
 def intensities(survey: Survey, chosen: Sequence[str]) -> Figure:
     """The mean histogram of each class, and where half of its images lie."""
-    figure = Figure((_WIDE, 3.8), layout="constrained")
+    figure = Figure((WIDE, 3.8), layout="constrained")
     axes = figure.add_subplot()
     middles = (np.arange(BINS) + 0.5) * (256 / BINS)
     for index, name in enumerate(chosen):
@@ -175,79 +186,14 @@ def intensities(survey: Survey, chosen: Sequence[str]) -> Figure:
     return figure
 
 
-@_styled
-def averages(survey: Survey, chosen: Sequence[str]) -> Figure:
-    """The mean picture of each class, and where the classes differ, in deviations."""
-    differences = chosen[1:] if len(survey.classes) == 2 else chosen
-    if len(survey.classes) < 2:
-        differences = ()
-    panels = len(chosen) + len(differences)
-    columns = min(4, panels)
-    rows = -(-panels // columns)
-    figure = Figure((2.25 * columns + 0.9, 2.6 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid:
-        axes.set_axis_off()
-    for axes, name in zip(grid, chosen, strict=False):
-        average = survey.averages[name]
-        axes.imshow(average.mean, cmap="gray", vmin=0, vmax=255)
-        _title(axes, f"{name}\n(n = {average.count:,})")
-    for axes, name in zip(grid[len(chosen) :], differences, strict=False):
-        shown = axes.imshow(effect(survey, name), cmap="RdBu_r", vmin=-1, vmax=1)
-        _title(axes, f"{name}\nminus the others")
-    if differences:
-        figure.colorbar(
-            shown, ax=grid.tolist(), shrink=0.7, label="difference (SD of a pixel)"
-        )
-    return figure
-
-
-def effect(survey: Survey, name: str) -> NDArray[np.float64]:
-    """Mean of the class minus mean of the other classes, over the pooled deviation.
-
-    Cohen's d of each pixel: float64, (224, 224).
-    """
-    one = survey.averages[name]
-    others = [average for key, average in survey.averages.items() if key != name]
-    count = max(1, sum(average.count for average in others))
-    mean = sum(a.count * a.mean for a in others) / count
-    second = sum(a.count * (a.variance + a.mean**2) for a in others) / count
-    pooled = np.sqrt((one.variance + second - mean**2) / 2)
-    difference = one.mean - mean
-    return np.divide(difference, pooled, out=np.zeros_like(pooled), where=pooled > 0)
-
-
-def _title(axes: Axes, text: str) -> None:
-    axes.set_title(text, fontsize=9, loc="center", fontweight="normal")
-
-
-@_styled
-def contact_sheet(
-    rows: Sequence[tuple[str, Sequence[tuple[str, NDArray[np.uint8]]]]],
-) -> Figure:
-    """Rows of pictures with captions, each row under its own title."""
-    across = max(len(pictures) for _, pictures in rows)
-    figure = Figure((1.5 * max(across, 4), 1.95 * len(rows)), layout="constrained")
-    parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
-    for part, (title, pictures) in zip(parts, rows, strict=True):
-        part.suptitle(title, fontsize=10, x=0.01, ha="left", fontweight="bold")
-        grid = part.subplots(1, max(across, 4), squeeze=False)[0]
-        for axes in grid:
-            axes.set_axis_off()
-        for axes, (caption, picture) in zip(grid, pictures, strict=False):
-            axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
-            axes.set_title(caption, fontsize=7, loc="center", fontweight="normal")
-    return figure
-
-
-@_styled
+@styled
 def shortcuts(clues: Sequence[Shortcut]) -> Figure:
     """For each measurement the class that it tells best, and how well."""
     best: dict[str, Shortcut] = {}
     for clue in clues:
         best.setdefault(clue.measurement, clue)
     shown = list(best.values())[:20][::-1]
-    figure = Figure((_WIDE, 1.1 + 0.3 * len(shown)), layout="constrained")
+    figure = Figure((WIDE, 1.1 + 0.3 * len(shown)), layout="constrained")
     axes = figure.add_subplot()
     heights = np.arange(len(shown))
     for height, clue in zip(heights, shown, strict=True):
@@ -263,10 +209,10 @@ def shortcuts(clues: Sequence[Shortcut]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def images_per_patient(survey: Survey, chosen: Sequence[str]) -> Figure:
     """How many patients have one image, two, …; the last bar has the rest."""
-    figure = Figure((_WIDE, 3.2), layout="constrained")
+    figure = Figure((WIDE, 3.2), layout="constrained")
     axes = figure.add_subplot()
     width = 0.8 / max(1, len(chosen))
     for index, name in enumerate(chosen):
@@ -287,10 +233,10 @@ def images_per_patient(survey: Survey, chosen: Sequence[str]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def distances(found: Duplicates) -> Figure:
     """How far every picture is from the most similar other one."""
-    figure = Figure((_WIDE, 3.0), layout="constrained")
+    figure = Figure((WIDE, 3.0), layout="constrained")
     axes = figure.add_subplot()
     known = found.distance[found.nearest >= 0]
     counts, edges = np.histogram(known, np.arange(-1, near_duplicates.BITS + 2, 2))

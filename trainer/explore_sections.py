@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 from trainer import explore_figures as figures
+from trainer import explore_pictures
 from trainer.concerns import number
 from trainer.explore import Exploration
-from trainer.explore_tables import Table, columns, counted, crossed, cut
+from trainer.explore_tables import Table, columns, counted, crossed, cut, quartiles
+from trainer.shortcuts import sizes
 from trainer.survey import Survey, pictures
 
 # More would make the page too large to send.
 _CLASSES = 7
 _ACROSS = 6
 _PAIRS = 6
-_CAPTION = 26
+_CAPTION = 24
 _ALIKE = {"file": "equal files", "picture": "equal pixels", "near": "nearly equal"}
 
 
@@ -85,17 +85,7 @@ def _chosen(seen: Survey) -> tuple[str, ...]:
 
 
 def _drawn(name: str, figure: Figure, caption: str = "") -> Panel:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    image = Image.open(buffer).convert("RGB")
-    pixels = np.asarray(image)
-    if (pixels[..., 0] == pixels[..., 1]).all() and (
-        pixels[..., 1] == pixels[..., 2]
-    ).all():
-        image = image.convert("L")
-    smaller = io.BytesIO()
-    image.save(smaller, "PNG", optimize=True)
-    return Panel(name, smaller.getvalue(), caption)
+    return Panel(name, figures.png(figure), caption)
 
 
 def _files(seen: Survey) -> Section:
@@ -106,9 +96,9 @@ def _files(seen: Survey) -> Section:
             lambda row: [_kind(seen, row)],
         )
     ]
-    sizes = {(m.width, m.height) for m in seen.measured if not m.reason}
-    if len(sizes) > 1:
+    if len({(m.width, m.height) for m in seen.measured if not m.reason}) > 1:
         blocks.append(_drawn("sizes", figures.sizes(seen, _chosen(seen))))
+        blocks += [quartiles(seen, name, v) for name, v in sizes(seen).items()]
     flags = crossed(
         seen, ("Flag",), lambda row: [(flag,) for flag in seen.measured[row].flags]
     )
@@ -148,7 +138,7 @@ def _looks(seen: Survey, chosen: tuple[str, ...]) -> Section:
         text,
         [
             _drawn("intensities", figures.intensities(seen, chosen), band),
-            _drawn("means", figures.averages(seen, chosen), mean),
+            _drawn("means", explore_pictures.averages(seen, chosen), mean),
         ],
     )
 
@@ -178,7 +168,7 @@ def _sheet(found: Exploration, name: str) -> Figure:
         f"{name}: at random": few,
         f"{name}: least typical": order[::-1][:_ACROSS],
     }
-    return figures.contact_sheet(
+    return explore_pictures.contact_sheet(
         [(title, _captioned(found.survey, some)) for title, some in chosen.items()]
     )
 
@@ -192,8 +182,7 @@ def _captioned(
 
 
 def _short(name: str) -> str:
-    # Matplotlib would take what stands between dollars for a formula.
-    name = name.encode("utf-8", "replace").decode("utf-8").replace("$", r"\$")
+    name = name.encode("utf-8", "replace").decode("utf-8")
     half = _CAPTION // 2
     return name if len(name) <= _CAPTION else f"{name[: half - 1]}…{name[-half:]}"
 
@@ -248,7 +237,7 @@ def _duplicates(found: Exploration) -> Section:
         shown = [pair for pair in pairs if pair.kind != "file"] or list(pairs)
         files = [row for pair in shown[:_PAIRS] for row in (pair.first, pair.second)]
         captioned = _captioned(seen, files)
-        sheet = figures.contact_sheet(
+        sheet = explore_pictures.contact_sheet(
             [
                 (
                     "Pairs, side by side" if not start else "",

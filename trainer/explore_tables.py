@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.concerns import number
 from trainer.shortcuts import numeric, stated
 from trainer.survey import Survey
 
@@ -56,7 +57,9 @@ def _share(count: int, of: int) -> str:
     if not count or not of:
         return "–"
     share = 100 * count / of
-    return f"{count:,} ({share:.0f} %)" if share >= 1 else f"{count:,} (< 1 %)"
+    if count < of and not 1 <= share < 99.5:
+        return f"{count:,} ({'< 1' if share < 1 else '> 99'} %)"
+    return f"{count:,} ({share:.0f} %)"
 
 
 def cut(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
@@ -71,17 +74,18 @@ def columns(seen: Survey) -> Iterator[Table]:
         if numbers is None:
             yield counted(seen, name, [value or "not known" for value in values])
         else:
-            yield _quartiles(seen, name, numbers)
+            yield quartiles(seen, name, numbers)
 
 
-def _quartiles(seen: Survey, name: str, numbers: NDArray[np.float64]) -> Table:
+def quartiles(seen: Survey, name: str, numbers: NDArray[np.float64]) -> Table:
+    """How a number, (files,), is spread in each class."""
     rows = []
     for label in seen.classes:
         values = numbers[seen.of(label)]
         known = values[np.isfinite(values)]
         cells = ["–"] * 5
         if len(known):
-            cells = [f"{q:g}" for q in np.percentile(known, [0, 25, 50, 75, 100])]
+            cells = [number(q) for q in np.percentile(known, [0, 25, 50, 75, 100])]
         rows.append((label, *cells, f"{len(values) - len(known):,}"))
     header = (name, "Least", "25 %", "Median", "75 %", "Greatest", "Not known")
     return cut(header, rows)

@@ -511,6 +511,7 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_title(title)
         axes.set_xlabel("Epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlim(0.5, len(history) + 0.5)
         for start in starts[1:]:
             axes.axvline(start + 0.5, color=_GREY, linewidth=1, linestyle=":")
     for start in starts:

@@ -35,6 +35,7 @@ def train(run: Run, data: Data, lessons: Lessons, number: int) -> Network:
         logs=logs,
         title=f"{recipe.backbone} {number + 1} of {recipe.members}",
     )
+    _centre(network, lessons, recipe)
     return Network(
         network,
         data.shape,
@@ -108,6 +109,17 @@ def _precision(recipe: Recipe) -> Iterator[str]:
         yield policy
     finally:
         keras.mixed_precision.set_dtype_policy(before)
+
+
+def _centre(network: keras.Model, lessons: Lessons, recipe: Recipe) -> None:
+    """Move the logits so that a temperature alone calibrates them."""
+    rows = lessons.validation
+    classifier = keras.Model(network.input, network.outputs[0])
+    found = fit.logits(classifier, lessons.pixels, rows, recipe.batch_size)
+    last = network.get_layer("head").get_layer("logits")
+    kernel, bias = last.get_weights()
+    shift = calibrate.offsets(found, lessons.labels[rows], lessons.task)
+    last.set_weights([kernel, (bias + shift).astype(np.float32)])
 
 
 def _temperature(network: keras.Model, lessons: Lessons, recipe: Recipe) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.fft import dctn
 
 # Of 255 bits. The same exposure, saved anew, reduced, brightened or with more contrast,
-# differs in 0 to 24; of 5,182 other exposures none was nearer to another than 36.
+# differs in 0 to 24; of 5,206 exposures none was nearer to another than 36.
 AT_MOST = 24
 BITS = 255
 _FREQUENCIES = 16

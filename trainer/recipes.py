@@ -7,13 +7,21 @@ give; where they give none, those of the paper of the network.
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from beam_pipeline.document import Mismatch, build, require
+
+
+def _within(owner: object, name: str, low: float, high: float) -> None:
+    value = getattr(owner, name)
+    expected = f"{low} or more" if high == math.inf else f"{low} to {high}"
+    require(low <= value <= high and value < math.inf, name, value, expected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +47,11 @@ class Augmentation:
         jpeg_quality: lowest quality of a JPEG that an image is passed through; 0 for
             no JPEG.
         erase: share of the images in which rectangles at the borders are painted over,
-            where side markers, tubes and collimator edges are.
+            where side markers and tubes are.
+        collimate: largest share of each side that is painted black, as a collimator
+            leaves it.
+        share: of the images that are varied at all; the others teach what an image
+            looks like as it is.
     """
 
     rotation: float = 10.0
@@ -57,6 +69,22 @@ class Augmentation:
     noise: float = 0.0
     jpeg_quality: int = 0
     erase: float = 0.0
+    collimate: float = 0.0
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("shift", "brightness", "contrast", "blur", "noise"):
+            _within(self, name, 0, math.inf)
+        for name in ("zoom", "aspect", "crop"):
+            _within(self, name, 0, 0.9)
+        _within(self, "rotation", 0, 180)
+        _within(self, "shear", 0, 80)
+        _within(self, "jpeg_quality", 0, 100)
+        for name in ("erase", "share"):
+            _within(self, name, 0, 1)
+        _within(self, "collimate", 0, 0.4)
+        known = self.gamma == 0 or 1 <= self.gamma < math.inf
+        require(known, "augmentation.gamma", self.gamma, "0, or 1 and more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +102,10 @@ class Head:
     dense: tuple[int, ...] = ()
     batch_normalization: bool = False
     dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        require(0 <= self.dropout < 1, "head.dropout", self.dropout, "0 to below 1")
+        require(all(n > 0 for n in self.dense), "head.dense", self.dense, "1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +126,8 @@ class Stage:
     def __post_init__(self) -> None:
         require(0 <= self.unfrozen <= 1, "unfrozen", self.unfrozen, "0 to 1")
         require(self.epochs >= 0, "epochs", self.epochs, "0 or more")
+        rate = self.learning_rate
+        require(0 < rate < math.inf, "learning_rate", rate, "more than 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +187,12 @@ class Recipe:
         require(epochs > 0, "stages", self.stages, "one epoch or more")
         require(self.members >= 1, "members", self.members, "1 or more")
         require(1 <= self.image_size <= 4096, "image_size", self.image_size, "1–4096")
-        require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        for name in ("batch_size", "early_stopping_patience", "reduce_lr_patience"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        for name in ("label_smoothing", "weight_average", "distillation"):
+            _within(self, name, 0, 1)
+        _within(self, "weight_decay", 0, math.inf)
+        require(0 < self.width < math.inf, "width", self.width, "more than 0")
 
 
 def _frozen_then(
@@ -194,7 +233,9 @@ _ROBUST = Augmentation(
     blur=1.2,
     noise=0.03,
     jpeg_quality=40,
-    erase=0.5,
+    erase=0.3,
+    collimate=0.15,
+    share=0.7,
 )
 
 _EFFICIENTNET = Recipe(
@@ -217,12 +258,12 @@ RECIPES: dict[str, Recipe] = {
     # The model in the box: it is to hold at other sites, see docs/models.md.
     "mobilenet_robust": Recipe(
         backbone="mobilenet",
-        stages=(
-            Stage(unfrozen=0, epochs=1, learning_rate=1e-3),
-            Stage(unfrozen=0.57, epochs=6, learning_rate=1e-4),
+        stages=_frozen_then(
+            Stage(unfrozen=1, epochs=6, learning_rate=1e-4), epochs=1, rate=1e-3
         ),
         schedule="cosine",
-        label_smoothing=0.05,
+        monitor="auc",
+        label_smoothing=0.02,
         weight_average=0.98,
         augmentation=_ROBUST,
     ),
@@ -290,7 +331,7 @@ def load(named: str, changes: Sequence[str] = ()) -> Recipe:
     for change in changes:
         field, found, text = change.partition("=")
         require(found, "--set", change, "FIELD=VALUE")
-        _change(document, field.strip().split("."), _value(text.strip()), field)
+        _change(document, field.strip().split("."), value(text.strip()), field)
     recipe: Recipe = build(Recipe, document, f"recipe {named}")
     return recipe
 
@@ -310,6 +351,45 @@ def plain(recipe: Recipe) -> dict[str, Any]:
     return document
 
 
+def value_of(recipe: Recipe, field: str) -> Any:
+    """What a field holds, such as `augmentation.rotation`, as JSON has it.
+
+    Raises:
+        Mismatch: there is no such field.
+    """
+    found: Any = plain(recipe)
+    for name in field.split("."):
+        found = found[_key(found, name, field)]
+    return found
+
+
+def toml(recipe: Recipe) -> str:
+    """The recipe as TOML, each field with its whole name, as --set takes it."""
+    return "".join(f"{line}\n" for line in _lines(plain(recipe)))
+
+
+def value(text: str) -> Any:
+    """A value as TOML has it; a bare word is text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _lines(document: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    for name, held in document.items():
+        if isinstance(held, dict):
+            yield from _lines(held, f"{above}{name}.")
+        elif isinstance(held, list) and held and isinstance(held[0], dict):
+            tables = ", ".join(
+                "{" + ", ".join(f"{k} = {json.dumps(v)}" for k, v in each.items()) + "}"
+                for each in held
+            )
+            yield f"{above}{name} = [{tables}]"
+        else:
+            yield f"{above}{name} = {json.dumps(held)}"
+
+
 def _document(named: str) -> dict[str, Any]:
     if named in RECIPES:
         return plain(RECIPES[named])
@@ -326,7 +406,8 @@ def _document(named: str) -> dict[str, Any]:
     base = given.pop("base", None)
     if base is None:
         return given
-    require(base in RECIPES, f"{path}: base", base, "one of " + ", ".join(RECIPES))
+    named_well = isinstance(base, str) and base in RECIPES
+    require(named_well, f"{path}: base", base, "one of " + ", ".join(RECIPES))
     return _merged(plain(RECIPES[base]), given)
 
 
@@ -358,13 +439,6 @@ def _key(document: Any, name: str, field: str) -> Any:
     names = ", ".join(document) if isinstance(document, dict) else "no further field"
     require(known, f"the field {field} of a recipe", name, names)
     return name
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def _lists(value: Any) -> Any:

@@ -72,8 +72,8 @@ class Drawn:
     wide: bool = False
 
 
-def make_folder(output: Path) -> None:
-    """Make an output folder.
+def check_folder(output: Path) -> None:
+    """See that an output folder can be made.
 
     Raises:
         FileExistsError: there is something in it.
@@ -82,6 +82,15 @@ def make_folder(output: Path) -> None:
         raise FileExistsError(
             f"{output} exists and is not empty; choose another --output"
         )
+
+
+def make_folder(output: Path) -> None:
+    """Make an output folder, or take an empty one.
+
+    Raises:
+        FileExistsError: there is something in it.
+    """
+    check_folder(output)
     output.mkdir(parents=True, exist_ok=True)
 
 
@@ -91,6 +100,8 @@ def save_figures(figures: Iterable[Drawn], folder: Path) -> list[dict[str, Any]]
     shown = []
     for drawn in figures:
         drawn.figure.savefig(folder / f"{drawn.name}.png")
+        # What was laid out once stays where it is; it is most of the time of a drawing.
+        drawn.figure.set_layout_engine("none")
         buffer = io.BytesIO()
         # Without the date the same figures have the same bytes.
         drawn.figure.savefig(buffer, format="svg", metadata={"Date": None})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -169,24 +168,3 @@ def _columns(
 
 def _text(value: object) -> str:
     return "" if value is None else str(value)
-
-
-def with_subtypes(examples: Examples, pattern: str) -> Examples:
-    """`examples` with the subtype that an expression finds in their file names.
-
-    Args:
-        examples: the files.
-        pattern: finds the subtype, in its last group.
-
-    Raises:
-        DatasetError: no regular expression, or one that matches no name.
-    """
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise DatasetError(f"{pattern!r} is no regular expression: {error}") from error
-    matches = [compiled.search(path.name) for path in examples.paths]
-    if not any(matches):
-        raise DatasetError(f"--subtype_pattern {pattern!r} matches no file name")
-    values = np.array([m[m.lastindex or 0] if m else "" for m in matches])
-    return replace(examples, columns={**examples.columns, "subtype": values})

@@ -115,7 +115,6 @@ class Network(Scorer):
         temperature: float = 1.0,
     ) -> None:
         super().__init__()
-        self.network = network
         self.shape = shape
         self.temperature = temperature
         self._outlier_score = outlier_score
@@ -126,6 +125,10 @@ class Network(Scorer):
             )
         height, width = shape.size
         body = network.get_layer("body")
+        # TensorFlow saves whatever object it finds in here. A Keras model is made of
+        # thousands, of which the weights alone are served: it is kept out of sight.
+        self._keras = lambda: network
+        self._weights = [variable.value for variable in network.weights]
         # One graph, also where several signatures are made of it: a backbone takes
         # seconds to trace, to save and to load.
         self._see = tf.function(
@@ -139,6 +142,11 @@ class Network(Scorer):
             height=height,
             width=width,
         )
+
+    @property
+    def network(self) -> keras.Model:
+        """Gives logits, embedding and layout."""
+        return self._keras()
 
     def __call__(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         features, layout = self._see(tf.cast(image, tf.float32))

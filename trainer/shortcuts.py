@@ -78,7 +78,7 @@ def shortcuts(survey: Survey) -> list[Shortcut]:
     has none.
     """
     sources: dict[Source, dict[str, Values]] = {
-        "file": {**_sizes(survey), **_encodings(survey)},
+        "file": {**sizes(survey), **_encodings(survey)},
         "picture": _pixels(survey),
         "stated": _split_up(survey, stated(survey)),
     }
@@ -95,7 +95,8 @@ def shortcuts(survey: Survey) -> list[Shortcut]:
     return sorted((s for s in found if s), key=lambda shortcut: -shortcut.auc)
 
 
-def _sizes(survey: Survey) -> dict[str, Values]:
+def sizes(survey: Survey) -> dict[str, Values]:
+    """Width, height and what follows from them: (files,) each, NaN if unreadable."""
     width = np.array([m.width or np.nan for m in survey.measured], np.float64)
     height = np.array([m.height or np.nan for m in survey.measured], np.float64)
     size = np.array([m.file_bytes for m in survey.measured], np.float64)
@@ -220,7 +221,7 @@ def _standard_error(auc: float, count: int, others: int) -> float:
 
 def _together(survey: Survey, positive: NDArray[np.bool_]) -> dict[str, Values]:
     """A logistic regression's scores, of patients that it has not seen."""
-    table = {**_sizes(survey), **_pixels(survey)}
+    table = {**sizes(survey), **_pixels(survey)}
     rows = survey.readable
     x, y = np.stack(list(table.values()), axis=1)[rows], positive[rows]
     patients = survey.patients[rows]

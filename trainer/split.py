@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 
@@ -101,17 +102,19 @@ def _divided(
         names = [f"fold {number}" for number in range(1, folds + 1)]
     parts = np.empty(len(examples), dtype="<U10")
     indices = np.zeros((len(examples), 1))
-    for name, (_, rows) in zip(
-        names, splitter.split(indices, strata, examples.patients), strict=True
-    ):
+    with warnings.catch_warnings():
+        # Each class has patients enough; a rare combination of them need not.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        found = list(splitter.split(indices, strata, examples.patients))
+    for name, (_, rows) in zip(names, found, strict=True):
         parts[rows] = name
     return parts
 
 
 def _strata(examples: Examples) -> Strings:
-    """What is spread evenly: the class, or the first of several."""
-    first = examples.labels.argmax(axis=1)
-    return np.where(examples.labels.any(axis=1), first, -1)
+    """What is spread evenly: the class, or the rarest of several."""
+    commonness = np.where(examples.labels, examples.labels.sum(axis=0), np.inf)
+    return np.where(examples.labels.any(axis=1), commonness.argmin(axis=1), -1)
 
 
 def _require_patients(examples: Examples, folds: int) -> None:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from beam_pipeline.manifest import Manifest
 from trainer import (
+    architectures,
     describe,
     export,
     members,
@@ -43,6 +44,7 @@ def train(run: Run) -> Manifest:
     """
     keras.utils.set_random_seed(run.seed)
     tf.config.experimental.enable_op_determinism()
+    architectures.require(run.recipe)
     data = runs.read(run)
     runs.claim(run, data)
     learned = lessons(run, data)

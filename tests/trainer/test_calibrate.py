@@ -81,3 +81,29 @@ def test_many_labels_have_one_temperature_that_is_the_best_of_a_grid(factor):
     found = calibrate.temperature(factor * logits, labels, task="multilabel")
     assert found == pytest.approx(best, rel=0.005)
     assert found == pytest.approx(factor, rel=0.15)
+
+
+def test_logits_that_lie_to_one_side_are_moved_back():
+    random = np.random.default_rng(5)
+    truth = random.normal(0, 3, (4000, 1)) * [[-1, 1]]
+    chances = 1 / (1 + np.exp(-(truth[:, 1] - truth[:, 0])))
+    labels = (random.random(4000) < chances).astype(int)
+    moved = truth * 2.0 + [3.0, -3.0]
+    found = calibrate.offsets(moved, labels)
+    assert found == pytest.approx([-3.0, 3.0], abs=0.4)
+    after = calibrate.temperature(moved + found, labels)
+    assert after == pytest.approx(2.0, rel=0.1)
+
+
+def test_offsets_of_several_labels_move_each_by_itself():
+    random = np.random.default_rng(6)
+    truth = random.normal(0, 3, (6000, 2))
+    labels = random.random((6000, 2)) < 1 / (1 + np.exp(-truth))
+    found = calibrate.offsets(truth + np.array([1.5, -0.5]), labels, "multilabel")
+    assert found == pytest.approx([-1.5, 0.5], abs=0.2)
+
+
+def test_offsets_of_a_class_without_an_error_stay_finite():
+    labels = np.repeat([0, 1], 10)
+    logits = np.where(labels[:, None] == [[0, 1]], 5.0, -5.0)
+    assert np.abs(calibrate.offsets(logits, labels)).max() < 10

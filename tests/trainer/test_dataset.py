@@ -1,20 +1,13 @@
-"""Class folders become images, labels, patients and parts."""
+"""Folders and tables become paths, labels and patients."""
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 import pytest
-from PIL import Image
 
-from beam_pipeline import images
-from beam_pipeline.manifest import Preparation
 from tests.trainer import films
 from trainer import dataset
-from trainer.dataset import DatasetError
-
-PATTERN = r"^(person\d+|IM-\d+)"
+from trainer.dataset import DatasetError, Naming
 
 
 def write(folder, *names):
@@ -26,15 +19,20 @@ def write(folder, *names):
     return folder
 
 
+def find(data, **naming):
+    return dataset.find(data, Naming(**naming))
+
+
 def labelled(found):
-    """By path name: (class, patient)."""
+    """By path name: (class, patient); several classes are parted by commas."""
     rows = zip(found.paths, found.labels, found.patients, strict=True)
-    return {path.name: (found.classes[label], p) for path, label, p in rows}
+    names = np.array(found.classes)
+    return {path.name: (",".join(names[on]), patient) for path, on, patient in rows}
 
 
 def test_labels_follow_the_folders(tmp_path):
     write(tmp_path, "VIRUS/b.png", "NORMAL/a.png", "BACTERIA/c.png", "NORMAL/d.png")
-    found = dataset.find(tmp_path, PATTERN)
+    found = find(tmp_path)
     assert found.classes == ("BACTERIA", "NORMAL", "VIRUS")
     assert {name: label for name, (label, _) in labelled(found).items()} == {
         "a.png": "NORMAL",
@@ -52,9 +50,9 @@ def test_folders_of_a_published_split_are_put_together(tmp_path):
         "val/NORMAL/IM-1-2.png",
         "val/PNEUMONIA/person2_2.png",
     )
-    found = dataset.find(tmp_path, PATTERN)
+    found = find(tmp_path)
     assert found.classes == ("NORMAL", "PNEUMONIA")
-    assert np.bincount(found.labels).tolist() == [2, 2]
+    assert found.labels.sum(axis=0).tolist() == [2, 2]
     patients = labelled(found)
     assert patients["IM-1-1.png"] == patients["IM-1-2.png"]
     assert patients["person1_1.png"] != patients["person2_2.png"]
@@ -83,7 +81,7 @@ def test_folders_of_a_published_split_are_put_together(tmp_path):
 )
 def test_whose_image_it_is_follows_from_the_name(tmp_path, one, other, same):
     write(tmp_path, one, other, "A/x.png", "B/y.png")
-    found = dataset.find(tmp_path, PATTERN)
+    found = find(tmp_path)
     patients = {
         path.relative_to(tmp_path).as_posix(): patient
         for path, patient in zip(found.paths, found.patients, strict=True)
@@ -93,25 +91,25 @@ def test_whose_image_it_is_follows_from_the_name(tmp_path, one, other, same):
 
 def test_a_pattern_without_a_group_matches_as_a_whole(tmp_path):
     write(tmp_path, "A/p1-a.png", "A/p1-b.png", "A/p2-a.png", "B/p1-a.png")
-    found = dataset.find(tmp_path, r"p\d")
+    found = find(tmp_path, patient=r"p\d")
     assert len(set(found.patients)) == 3
 
 
 def test_files_without_a_patient_are_counted_and_stand_alone(tmp_path):
     write(tmp_path, "A/person1_a.png", "A/scan1.png", "B/scan2.png", "B/scan3.png")
-    found = dataset.find(tmp_path, PATTERN)
+    found = find(tmp_path)
     assert found.files_without_patient == 3
     assert len(set(found.patients)) == 4
 
 
 def test_a_pattern_that_is_no_regular_expression_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="unterminated"):
-        dataset.find(write(tmp_path, "A/x.png", "B/y.png"), "(person")
+        find(write(tmp_path, "A/x.png", "B/y.png"), patient="(person")
 
 
 def test_copies_are_left_out_and_counted(tmp_path):
-    write(tmp_path, "A/1.png=one", "A/2.png=one", "val/A/3.png=one", "B/4.png=two")
-    found = dataset.find(tmp_path, PATTERN)
+    write(tmp_path, "A/1.png=one", "A/2.png=one", "deep/A/3.png=one", "B/4.png=two")
+    found = find(tmp_path)
     assert sorted(labelled(found)) == ["1.png", "4.png"]
     assert found.duplicates == 2
     assert len(found.labels) == len(found.patients) == 2
@@ -120,174 +118,225 @@ def test_copies_are_left_out_and_counted(tmp_path):
 def test_one_image_under_two_classes_is_refused_by_both_names(tmp_path):
     write(tmp_path, "A/left.png=same", "B/right.png=same", "A/other.png")
     with pytest.raises(DatasetError, match=r"A/left\.png and .*B/right\.png"):
-        dataset.find(tmp_path, PATTERN)
+        find(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ((), "0 class folders"),
-        (("NORMAL/a.png", "NORMAL/b.png"), r"1 class folders.*NORMAL"),
+        ((), "0 classes with files"),
+        (("NORMAL/a.png", "NORMAL/b.png"), r"1 classes with files in them \(NORMAL\)"),
     ],
     ids=["empty", "one class"],
 )
 def test_data_without_two_classes_are_refused(tmp_path, names, message):
     with pytest.raises(DatasetError, match=message):
-        dataset.find(write(tmp_path, *names), PATTERN)
+        find(write(tmp_path, *names))
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="nowhere"):
-        dataset.find(tmp_path / "nowhere", PATTERN)
+        find(tmp_path / "nowhere")
 
 
-UNEVEN = {
-    "twenty patients": [[1] * 20, [1] * 20],
-    "one patient with most images": [[90] + [1] * 19, [1] * 19 + [40]],
-    "three to one": [[2] * 60, [1, 3] * 90],
-    "three classes": [[1] * 20, [4] * 35, [1, 2, 9] * 30],
-}
-SHAPES = pytest.mark.parametrize("shape", UNEVEN.values(), ids=UNEVEN)
+KERMANY = (
+    "NORMAL/IM-0115-0001.jpeg",
+    "NORMAL/NORMAL2-IM-1427-0001.jpeg",
+    "PNEUMONIA/person1_bacteria_1.jpeg",
+    "PNEUMONIA/person1_virus_2.jpeg",
+    "PNEUMONIA/person12_virus_3.jpeg",
+)
 
 
-@SHAPES
-@pytest.mark.parametrize("seed", range(3))
-def test_every_patient_is_in_one_part_and_every_class_in_all(shape, seed):
-    examples = films.examples(shape)
-    parts = dataset.split(examples, seed)
-    pairs = set(zip(examples.patients, parts, strict=True))
-    assert len(pairs) == len(set(examples.patients))
-    classes = set(zip(examples.labels.tolist(), parts, strict=True))
-    assert classes == {(c, p) for c in range(len(shape)) for p in dataset.PARTS}
+def test_the_names_of_kermany_say_whose_image_it_is(tmp_path):
+    found = find(write(tmp_path, *KERMANY))
+    assert found.classes == ("NORMAL", "PNEUMONIA")
+    assert found.task == "binary"
+    assert found.files_without_patient == 0
+    patients = {name: patient for name, (_, patient) in labelled(found).items()}
+    assert len(set(patients.values())) == 4
+    one, other = "person1_bacteria_1.jpeg", "person1_virus_2.jpeg"
+    assert patients[one] == patients[other]
 
 
-@pytest.mark.parametrize("images", [1, 3], ids=["one image", "three images"])
-def test_parts_are_15_2_and_3_twentieths_of_every_class(images):
-    examples = films.examples([[images] * 100, [images] * 300])
-    parts = dataset.split(examples, seed=1)
-    for label, twentieth in enumerate((5 * images, 15 * images)):
-        counts = Counter(parts[examples.labels == label].tolist())
-        expected = {"training": 15, "validation": 2, "held_out": 3}
-        assert counts == {part: share * twentieth for part, share in expected.items()}
-
-
-def test_a_seed_gives_the_same_split_again_and_another_seed_another():
-    examples = films.examples([[1, 2] * 20, [1] * 50])
-    first, again, other = (dataset.split(examples, seed).tolist() for seed in (1, 1, 2))
-    assert first == again
-    assert first != other
-
-
-def test_a_class_with_too_few_patients_is_refused_by_name():
-    examples = films.examples([[1] * 20, [9] * 19])
-    with pytest.raises(DatasetError, match="CLASS1 has 19 patients; 20"):
-        dataset.split(examples, seed=1)
-
-
-def test_the_description_counts_images_and_patients():
-    examples = films.examples([[2, 1], [3]])
-    parts = np.array(["training", "training", "held_out", "training", "training", ""])
-    found = dataset.describe(examples, parts)
-    assert list(found) == ["training", "validation", "held_out"]
-    assert (found["training"].patients, found["training"].images) == (2, 4)
-    assert found["training"].images_by_class == {"CLASS0": 2, "CLASS1": 2}
-    assert found["held_out"].images_by_class == {"CLASS0": 1, "CLASS1": 0}
-    assert (found["validation"].patients, found["validation"].images) == (0, 0)
-
-
-def write_films(folder, count=6, size=films.SIZE):
-    random = np.random.default_rng(1)
-    pictures = [
-        films.film(random, index % 2 == 1, size, size) for index in range(count)
-    ]
-    for index, picture in enumerate(pictures):
-        path = folder / films.CLASSES[index % 2] / f"person{index}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(picture).save(path)
-    return {f"person{index}.png": picture for index, picture in enumerate(pictures)}
-
-
-def test_pixels_stand_in_the_order_of_the_paths(tmp_path):
-    pictures = write_films(tmp_path)
-    examples = dataset.find(tmp_path, PATTERN)
-    pixels = dataset.read(examples, Preparation(height=films.SIZE, width=films.SIZE))
-    assert pixels.dtype == np.uint8
-    for path, found in zip(examples.paths, pixels, strict=True):
-        np.testing.assert_array_equal(found[..., 0], pictures[path.name])
-
-
-@pytest.mark.parametrize("resize", ["stretch", "pad"])
-def test_images_are_read_as_the_pipeline_reads_them(tmp_path, resize):
-    pictures = write_films(tmp_path, count=2, size=70)
-    preparation = Preparation(height=20, width=30, resize=resize)
-    examples = dataset.find(tmp_path, PATTERN)
-    pixels = dataset.read(examples, preparation)
-    for path, found in zip(examples.paths, pixels, strict=True):
-        expected = images.prepare(pictures[path.name], preparation)
-        np.testing.assert_array_equal(found, expected)
-
-
-def test_files_that_cannot_be_read_are_counted_and_some_are_named(tmp_path):
-    write_films(tmp_path)
-    write(tmp_path, *(f"NORMAL/broken{index}.txt" for index in range(7)))
-    examples = dataset.find(tmp_path, PATTERN)
-    with pytest.raises(DatasetError, match="7 files") as refusal:
-        dataset.read(examples, Preparation(height=8, width=8))
-    assert "NORMAL/broken0.txt: UNRECOGNISED" in str(refusal.value)
-    assert len(str(refusal.value).splitlines()) < 8
-
-
-def test_a_truncated_image_is_refused_by_name(tmp_path):
-    write_films(tmp_path)
-    path = tmp_path / "NORMAL" / "person0.png"
-    path.write_bytes(path.read_bytes()[:-200])
-    examples = dataset.find(tmp_path, PATTERN)
-    with pytest.raises(DatasetError, match=r"1 files.*\n.*person0\.png: DECODE_ERROR"):
-        dataset.read(examples, Preparation(height=8, width=8))
-
-
-def numbered(count=10):
-    """Images that carry their own number, and labels that follow from it."""
-    numbers = np.arange(count)
-    pixels = np.broadcast_to(numbers[:, None, None, None], (count, 2, 2, 1))
-    return pixels.astype(np.uint8), numbers * 3
-
-
-def epoch(batches):
-    """The numbers of the images of one epoch, in order, and the batch sizes."""
-    numbers, sizes = [], []
-    for image, label in batches.as_numpy_iterator():
-        assert image.dtype == np.uint8
-        np.testing.assert_array_equal(image[:, 0, 0, 0] * 3, label)
-        numbers += image[:, 1, 1, 0].tolist()
-        sizes.append(len(label))
-    return numbers, sizes
-
-
-def test_batches_without_a_seed_keep_the_order():
-    numbers, sizes = epoch(dataset.batches(*numbered(), 4))
-    assert numbers == list(range(10))
-    assert sizes == [4, 4, 2]
-
-
-def test_batches_know_the_shape_of_an_image():
-    image, label = dataset.batches(*numbered(), 4).element_spec
-    assert tuple(image.shape) == (None, 2, 2, 1)
-    assert tuple(label.shape) == (None,)
-
-
-def test_batches_with_a_seed_are_shuffled_anew_each_epoch():
-    batches = dataset.batches(*numbered(50), 8, shuffle_seed=1)
-    first, second = epoch(batches)[0], epoch(batches)[0]
-    assert sorted(first) == sorted(second) == list(range(50))
-    assert first != second
-    assert first != list(range(50))
-
-
-def test_a_seed_gives_the_same_order_again_and_another_seed_another():
-    first, again, other = (
-        epoch(dataset.batches(*numbered(50), 8, shuffle_seed=seed))[0]
-        for seed in (1, 1, 2)
+def test_names_may_say_the_class_and_patients_stay_who_they_are(tmp_path):
+    found = find(write(tmp_path, *KERMANY), label="bacteria|virus")
+    assert found.task == "multiclass"
+    assert found.classes == ("BACTERIA", "NORMAL", "VIRUS")
+    rows = labelled(found)
+    assert rows["IM-0115-0001.jpeg"][0] == "NORMAL"
+    (one, whose), (other, whose_too) = (
+        rows["person1_bacteria_1.jpeg"],
+        rows["person1_virus_2.jpeg"],
     )
-    assert first == again
-    assert first != other
+    assert (one, other) == ("BACTERIA", "VIRUS")
+    assert whose == whose_too
+
+
+def test_names_may_say_a_subtype(tmp_path):
+    found = find(write(tmp_path, *KERMANY), subtype="_(bacteria|virus)_")
+    assert found.classes == ("NORMAL", "PNEUMONIA")
+    subtypes = ["", "", "bacteria", "virus", "virus"]
+    assert sorted(found.columns["subtype"].tolist()) == sorted(subtypes)
+
+
+def test_what_nothing_says_is_no_column(tmp_path):
+    assert dict(find(write(tmp_path, *KERMANY)).columns) == {}
+
+
+def test_folders_say_the_part(tmp_path):
+    names = ("train/A/1.png", "val/B/2.png", "test/A/3.png", "B/4.png")
+    found = find(write(tmp_path, *names))
+    parts = dict(zip(found.names(), found.given_parts.tolist(), strict=True))
+    assert list(parts.values()) == ["", "held_out", "training", "validation"]
+    assert parts["test/A/3.png"] == "held_out"
+
+
+def test_a_hidden_file_is_nobodys_image(tmp_path):
+    write(tmp_path, "A/1.png", "B/2.png", "A/.DS_Store", ".hidden")
+    assert len(find(tmp_path)) == 2
+
+
+def test_one_image_in_two_splits_is_refused_by_both_names(tmp_path):
+    write(tmp_path, "train/A/1.png=same", "test/A/2.png=same", "train/B/3.png")
+    with pytest.raises(DatasetError, match=r"test/A/2\.png and .*1\.png.*two splits"):
+        find(tmp_path)
+
+
+def test_some_of_the_examples(tmp_path):
+    found = find(write(tmp_path, *KERMANY), subtype="_(bacteria|virus)_")
+    chosen = found.chosen(np.array([True, False, False, False, True]))
+    assert (
+        chosen.names()
+        == [found.names()[0], found.names()[4]]
+        == [KERMANY[0], KERMANY[3]]
+    )
+    assert chosen.labels.tolist() == [[True, False], [False, True]]
+    assert chosen.columns["subtype"].tolist() == ["", "virus"]
+    assert len(chosen.patients) == len(chosen.given_parts) == len(chosen) == 2
+
+
+def table(folder, *rows, **column):
+    """A CSV that names a file for each row."""
+    write(folder, *(row["path"] for row in rows))
+    return films.write_table(folder, rows)
+
+
+def row(path, label, **more):
+    return {"path": path, "label": label, **more}
+
+
+def test_a_table_says_what_is_known_of_each_image(tmp_path):
+    about = {"patient": "p1", "split": "val", "age": "3", "sex": "F", "view": "AP"}
+    other = dict.fromkeys(about, "")
+    path = table(
+        tmp_path,
+        row("in/a.png", "NORMAL", **about, site="north"),
+        row("b.png", " PNEUMONIA ", **other, site=""),
+    )
+    found = find(path)
+    assert found.names() == ["in/a.png", "b.png"]
+    assert found.classes == ("NORMAL", "PNEUMONIA")
+    assert found.labels.tolist() == [[True, False], [False, True]]
+    assert found.patients.tolist() == ["p1", "b"]
+    assert found.files_without_patient == 1
+    assert found.given_parts.tolist() == ["validation", ""]
+    columns = {name: values.tolist() for name, values in found.columns.items()}
+    assert columns == {
+        "age": ["3", ""],
+        "sex": ["F", ""],
+        "view": ["AP", ""],
+        "site": ["north", ""],
+    }
+
+
+def test_the_patient_of_a_table_is_the_same_whatever_the_class(tmp_path):
+    rows = [row("a.png", "A", patient="p"), row("b.png", "B", patient="p")]
+    assert find(table(tmp_path, *rows)).patients.tolist() == ["p", "p"]
+
+
+def test_without_a_column_patients_are_found_in_the_names_of_files(tmp_path):
+    rows = [row("person1_a.png", "A"), row("person1_b.png", "B"), row("c.png", "B")]
+    assert find(table(tmp_path, *rows)).patients.tolist() == ["person1", "person1", "c"]
+
+
+def test_labels_parted_by_a_bar_are_several_or_none(tmp_path):
+    names = {"a.png": "EFFUSION|MASS", "b.png": "", "c.png": " MASS "}
+    rows = [{"path": path, "labels": labels} for path, labels in names.items()]
+    found = find(table(tmp_path, *rows))
+    assert found.task == "multilabel"
+    assert found.classes == ("EFFUSION", "MASS")
+    assert found.labels.tolist() == [[True, True], [False, False], [False, True]]
+
+
+def test_the_order_of_several_labels_is_no_difference(tmp_path):
+    names = {"a.png=same": "A|B", "b.png=same": "B|A", "c.png": "A"}
+    rows = [{"path": path, "labels": labels} for path, labels in names.items()]
+    write(tmp_path, *names)
+    for each in rows:
+        each["path"] = each["path"].partition("=")[0]
+    assert find(films.write_table(tmp_path, rows)).duplicates == 1
+
+
+def test_a_table_as_excel_writes_it_is_understood(tmp_path):
+    write(tmp_path, "ä.png", "b.png")
+    text = "path,label\r\nä.png,A\r\nb.png,B\r\n"
+    (tmp_path / "table.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert find(tmp_path / "table.csv").names() == ["ä.png", "b.png"]
+
+
+def test_files_of_a_table_may_lie_anywhere(tmp_path):
+    folder = write(tmp_path / "elsewhere", "a.png", "b.png")
+    (tmp_path / "tables").mkdir()
+    rows = [row(str(folder / "a.png"), "A"), row("../elsewhere/b.png", "B")]
+    found = find(films.write_table(tmp_path / "tables", rows))
+    assert found.names()[0] == str(folder / "a.png")
+    assert all(path.is_file() for path in found.paths)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("file,label\na.png,A\n", r"the columns file, label; path, and label"),
+        ("path,class\na.png,A\n", r"the columns path, class"),
+        ("", r"the columns none"),
+        ("path,label\na.png,A\nc.png,B\n", r"line 3: there is no file c\.png"),
+        ("path,label\n,A\n", r"line 2: there is no file \(empty\)"),
+        ("path,label\na.png\n", r"line 2: the label is empty"),
+        ("path,label\na.png,A\nb.png, \n", r"line 3: the label is empty"),
+        ("path,label,split\na.png,A,dev\n", r"line 2: split is 'dev', not train"),
+        ("path,label\na.png,A\nb.png,A\n", r"has 1 classes"),
+        ("path,label\na.png,A\na.png,B\n", r"same image under two labels"),
+        ("path,label,split\na.png,A,train\na.png,A,test\nb.png,B,val\n", r"two splits"),
+        ("path,labels\na.png,\nb.png,\n", r"has 0 classes"),
+        ("path,label\nä.png,A\n", r"table\.csv is no CSV in UTF-8"),
+        ('path,label\na.png,"' + 200_000 * "A", r"table\.csv is no CSV in UTF-8"),
+    ],
+    ids=[
+        "no path",
+        "no label",
+        "empty",
+        "no file",
+        "no name",
+        "short row",
+        "blank label",
+        "unknown split",
+        "one class",
+        "two labels",
+        "two splits",
+        "no labels",
+        "not UTF-8",
+        "no end",
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused_with_its_line(tmp_path, text, said):
+    write(tmp_path, "a.png", "b.png")
+    (tmp_path / "table.csv").write_text(text, "latin-1")
+    with pytest.raises(DatasetError, match=said):
+        find(tmp_path / "table.csv")
+
+
+def test_one_label_of_several_is_enough(tmp_path):
+    rows = [{"path": "a.png", "labels": "MASS"}, {"path": "b.png", "labels": ""}]
+    found = find(table(tmp_path, *rows))
+    assert (found.classes, found.task) == (("MASS",), "multilabel")

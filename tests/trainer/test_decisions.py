@@ -81,6 +81,8 @@ def test_a_point_is_chosen_on_validation_images_alone():
     expected = operating_points.parse("sensitivity=0.8").choose(curve)
     assert found.thresholds == (expected,)
     assert (found.name, found.chosen_on) == ("sensitivity=0.8", "validation")
+    ((low, high),) = found.ranges
+    assert low < expected < high
     with pytest.raises(ValueError, match="these predictions have none"):
         decisions.chosen(predictions.part("held_out"), "youden", seed=1)
 

@@ -248,7 +248,7 @@ def test_scores_that_part_the_classes_have_no_slope():
 def test_scores_that_are_bold_and_wrong_are_recalibrated_too():
     random = np.random.default_rng(0)
     positives = np.arange(200) % 2 == 0
-    scores = expit(random.normal(0.3 * positives, 1) * 8)
+    scores = expit(random.normal(0.3 * positives, 1) * 4)
     line = LogisticRegression(C=np.inf, tol=1e-10).fit(
         logit(scores)[:, None], positives
     )

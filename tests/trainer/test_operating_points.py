@@ -235,7 +235,7 @@ def test_a_ppv_out_of_reach_is_an_error_and_no_threshold():
     positives = np.array([False, True, True, False] * 5)
     curve = operating_points.curve(positives, np.linspace(0.9, 0.1, 20))
     method = operating_points.parse("ppv=0.9@0.001")
-    with pytest.raises(ValueError, match="PPV of 0.90 or more at a prevalence"):
+    with pytest.raises(ValueError, match=r"PPV of 0\.90 or more at a prevalence"):
         method.choose(curve)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainer.compare import Candidate, Comparison
@@ -107,11 +107,16 @@ def _of_evaluation(folder: Path) -> Decision:
     document = json.loads((folder / "metrics.json").read_text("utf-8"))
     try:
         stated = document["decision"]
-        return Decision(**{**stated, "thresholds": tuple(stated["thresholds"])})
+        exact = {name: _tuples(stated[name]) for name in ("thresholds", "ranges")}
+        return Decision(**{**stated, **exact})
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{folder / 'metrics.json'} is not what evaluate writes: {error}"
         ) from error
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _print(comparison: Comparison) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer import dataset
+
 if TYPE_CHECKING:
     from beam_pipeline.manifest import Manifest
     from trainer.decisions import Decision
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
     from trainer.evaluation_report import Subject
     from trainer.predictions import Predictions
 
-# The file names of Kermany 2018: person1_virus_2, IM-0115-0001, NORMAL2-IM-1427-0001.
-_PATIENT_PATTERN = r"^(person\d+|(?:NORMAL2-)?IM-\d+)"
 _DEFAULT_MODEL = Path(__file__).parents[2] / "beam_pipeline" / "default_model"
 _CONTROLS = ("occlude_center",)
 _PREVALENCES = (0.01, 0.02, 0.1)
@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--patient_pattern",
-        default=_PATIENT_PATTERN,
+        default=dataset.PATIENT_PATTERN,
         metavar="REGEX",
         help="finds the patient in a file name; a file without is its own patient",
     )
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from trainer import evaluate, evaluation_report, report
 
-    report.make_folder(arguments.output)
+    report.check_folder(arguments.output)
     given = _of_images(arguments) if arguments.data else _of_predictions(arguments)
     evaluation = evaluate.evaluate(
         given.predictions,
@@ -110,6 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
         controls=given.controls,
         seed=arguments.seed,
     )
+    report.make_folder(arguments.output)
     evaluation_report.write(evaluation, given.subject, arguments.output)
     _print(evaluation)
     print(f"\n{arguments.output / 'report.html'}")
@@ -128,12 +129,13 @@ class _Given:
 
 def _of_images(arguments: argparse.Namespace) -> _Given:
     from beam_pipeline import saved_model
-    from trainer import dataset, decisions, scoring
+    from trainer import decisions, scoring
     from trainer.evaluation_report import Subject
 
-    examples = dataset.find(arguments.data, arguments.patient_pattern)
-    if arguments.subtype_pattern:
-        examples = scoring.with_subtypes(examples, arguments.subtype_pattern)
+    examples = dataset.find(
+        arguments.data,
+        dataset.Naming(arguments.patient_pattern, subtype=arguments.subtype_pattern),
+    )
     if arguments.part:
         examples = examples.chosen(examples.given_parts == arguments.part)
     if not len(examples):

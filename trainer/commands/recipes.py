@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Iterator, Mapping
-from typing import Any
 
 from trainer import recipes
 
@@ -29,20 +26,5 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{name:16} {size:10} epochs {epochs}")
         return 0
     chosen = recipes.load(arguments.recipe, arguments.set)
-    print("\n".join(_lines(recipes.plain(chosen))))
+    print(recipes.toml(chosen), end="")
     return 0
-
-
-def _lines(document: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """The document as TOML, each field with its whole name, as --set takes it."""
-    for name, value in document.items():
-        if isinstance(value, dict):
-            yield from _lines(value, f"{above}{name}.")
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            tables = ", ".join(
-                "{" + ", ".join(f"{k} = {json.dumps(v)}" for k, v in each.items()) + "}"
-                for each in value
-            )
-            yield f"{above}{name} = [{tables}]"
-        else:
-            yield f"{above}{name} = {json.dumps(value)}"
