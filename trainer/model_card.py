@@ -15,7 +15,7 @@ import jinja2
 from beam_pipeline import manifest as manifests
 from beam_pipeline.document import Mismatch, build
 from beam_pipeline.manifest import MANIFEST_PATH, Manifest
-from trainer import decisions, evaluate, report, subgroups
+from trainer import decisions, evaluate, recipes, report, subgroups
 from trainer.intervals import Absent, Reported
 from trainer.predictions import Predictions
 from trainer.recipes import Recipe, Stage
@@ -174,11 +174,7 @@ def _stage(number: int, stage: Stage) -> str:
 
 
 def _learning(recipe: Recipe) -> list[str]:
-    varied = [
-        f"{name.replace('_', ' ')}" + ("" if value is True else f" {value:g}")
-        for name, value in vars(recipe.augmentation).items()
-        if value
-    ]
+    varied = recipes.variations(recipe.augmentation)
     lines = [
         f"{recipe.optimizer}, {recipe.batch_size} images a step, schedule "
         f"{recipe.schedule}; the best epoch by validation {recipe.monitor}",

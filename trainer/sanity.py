@@ -23,7 +23,7 @@ Maps = NDArray[np.float32]
 HIGHEST = 0.5
 _STEPS = 8
 # One random network may see a film, or its negative, as the trained one does.
-_DRAWS = 3
+_DRAWS = 9
 _EMPTY = "every heatmap of these images is flat: there is nothing to compare"
 
 
