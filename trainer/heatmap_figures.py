@@ -86,7 +86,7 @@ def one(panel: Panel, lines: Sequence[str], note: str = "") -> Figure:
         bottom=bottom,
         top=top,
     )
-    plain, covered, legend = (figure.add_subplot(cell) for cell in grid)
+    plain, covered, legend = (figure.add_subplot(grid[n]) for n in range(3))
     _show(plain, panel, with_map=False)
     _show(covered, panel, with_map=True)
     _legend(figure, legend)
@@ -152,7 +152,8 @@ def page(kinds: Mapping[str, Sequence[tuple[Panel, str]]], class_name: str) -> F
         len(kinds), 1, left=0.5 / width, right=1 - 0.05 / width, bottom=0.1 / height,
         top=1 - 1.0 / height, hspace=0.1,
     )  # fmt: skip
-    for block, (kind, found) in zip(blocks, kinds.items(), strict=True):
+    for number, (kind, found) in enumerate(kinds.items()):
+        block = blocks[number]
         grid = block.subgridspec(2, columns, hspace=0.03, wspace=0.03)
         box = block.get_position(figure)
         figure.text(

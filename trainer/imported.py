@@ -32,7 +32,11 @@ SCALES: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "imagenet_caffe": lambda pixels: _imagenet(pixels, mode="caffe"),
     "imagenet_torch": lambda pixels: _imagenet(pixels, mode="torch"),
 }
-_ACTIVATIONS = {"sigmoid": "sigmoid", "softmax": "softmax", "linear": "none"}
+_ACTIVATIONS: dict[str, Activation] = {
+    "sigmoid": "sigmoid",
+    "softmax": "softmax",
+    "linear": "none",
+}
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ def _activation(operation: Any) -> Activation | None:
     if isinstance(operation, keras.layers.Softmax):
         return "softmax"
     known = isinstance(operation, keras.layers.Dense | keras.layers.Activation)
-    name = keras.activations.serialize(operation.activation) if known else None
+    name = str(keras.activations.serialize(operation.activation)) if known else ""
     return _ACTIVATIONS.get(name)
 
 

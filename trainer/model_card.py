@@ -15,7 +15,7 @@ import jinja2
 from beam_pipeline import manifest as manifests
 from beam_pipeline.document import Mismatch, build
 from beam_pipeline.manifest import MANIFEST_PATH, Manifest
-from trainer import decisions, evaluate, report, subgroups
+from trainer import decisions, evaluate, recipes, report, subgroups
 from trainer.intervals import Absent, Reported
 from trainer.predictions import Predictions
 from trainer.recipes import Recipe, Stage
@@ -62,22 +62,26 @@ def text(manifest: Manifest, held_out: Predictions | None = None) -> str:
     found = None if held_out is None else _found(manifest, held_out)
     default = manifest.operating_points["default"]
     rates = {"sensitivity": default.sensitivity, "specificity": default.specificity}
-    page = _environment().get_template("model_card.md").render(
-        m=manifest,
-        data=manifest.training_data,
-        verdict=_verdict(manifest),
-        task=_TASKS[manifest.task],
-        recipe=_recipe(manifest.recipe),
-        resize=_RESIZE[manifest.preparation.resize],
-        prevalences={p: evaluate.at_prevalence(rates, p) for p in PREVALENCES},
-        calibration=found and {name: found[name] for name in _CALIBRATION},
-        subgroups=held_out and _subgroups(manifest, held_out),
-        without_subgroups=(
-            "Not in the manifest: evaluate the model on images whose patients are known."
-            if held_out is None
-            else "Nothing is known of the patients beside their images."
-        ),
-        one_in=manifest.outlier and round(1 / (1 - float(manifest.outlier.flag_above))),
+    page = (
+        _environment()
+        .get_template("model_card.md")
+        .render(
+            m=manifest,
+            data=manifest.training_data,
+            verdict=_verdict(manifest),
+            task=_TASKS[manifest.task],
+            recipe=_recipe(manifest.recipe),
+            resize=_RESIZE[manifest.preparation.resize],
+            prevalences={p: evaluate.at_prevalence(rates, p) for p in PREVALENCES},
+            calibration=found and {name: found[name] for name in _CALIBRATION},
+            subgroups=held_out and _subgroups(manifest, held_out),
+            without_subgroups=(
+                "Not in the manifest: evaluate the model on images whose patients are "
+                "known."
+                if held_out is None
+                else "Nothing is known of the patients beside their images."
+            ),
+        )
     )
     return re.sub(r"\n{3,}", "\n\n", page).strip() + "\n"
 
@@ -151,16 +155,18 @@ def _network(recipe: Recipe) -> list[str]:
     head = f"{recipe.head.pooling} pooling" + (f", dense {dense}" if dense else "")
     lines = [f"network {recipe.backbone}{width}; head: {head}"]
     if recipe.members > 1:
-        lines.append(f"{recipe.members} members, trained with different seeds, averaged")
+        lines.append(
+            f"{recipe.members} members, trained with different seeds, averaged"
+        )
     if recipe.test_time_augmentation:
         lines.append("averaged over an image and its mirror image")
     return lines
 
 
 def _stage(number: int, stage: Stage) -> str:
-    learns = {0: "the head alone", 1: "the whole network"}.get(
-        stage.unfrozen, f"the head and the last {stage.unfrozen:.0%} of the layers"
-    )
+    learns = f"the head and the last {stage.unfrozen:.0%} of the layers"
+    if stage.unfrozen in (0, 1):
+        learns = "the whole network" if stage.unfrozen else "the head alone"
     return (
         f"stage {number}: {learns}, at most {stage.epochs} epochs from a learning rate "
         f"of {stage.learning_rate:g}"
@@ -168,11 +174,7 @@ def _stage(number: int, stage: Stage) -> str:
 
 
 def _learning(recipe: Recipe) -> list[str]:
-    varied = [
-        f"{name.replace('_', ' ')}" + ("" if value is True else f" {value:g}")
-        for name, value in vars(recipe.augmentation).items()
-        if value
-    ]
+    varied = recipes.variations(recipe.augmentation)
     lines = [
         f"{recipe.optimizer}, {recipe.batch_size} images a step, schedule "
         f"{recipe.schedule}; the best epoch by validation {recipe.monitor}",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from beam_pipeline.errors import NotScored
 from beam_pipeline.manifest import Preparation
-from trainer import augment, pixels
+from trainer import augment, pixels, recipes
 from trainer.dataset import DatasetError, Examples
 from trainer.recipes import Augmentation, Recipe
 
@@ -53,7 +53,8 @@ def preview(
         _varied(originals, recipe.augmentation, seed, number)
         for number in range(variations)
     ]
-    return _sheet(rows, titles, _words(recipe.augmentation))
+    told = recipes.variations(recipe.augmentation)
+    return _sheet(rows, titles, " · ".join(told) or "nothing is varied")
 
 
 def _drawn(
@@ -96,16 +97,6 @@ def _varied(
     drawn = tf.constant([seed, number], tf.int64)
     varied = augment.varied(tf.cast(images, tf.float32), augmentation, drawn)
     return np.asarray(tf.cast(tf.round(varied), tf.uint8))
-
-
-def _words(augmentation: Augmentation) -> str:
-    """What is varied, by the names of the fields."""
-    told = []
-    for name, value in vars(augmentation).items():
-        if value:
-            words = name.replace("_", " ")
-            told.append(words if value is True else f"{words} {value:g}")
-    return " · ".join(told) or "nothing is varied"
 
 
 @mpl.rc_context(_STYLE)

@@ -390,6 +390,18 @@ def _lines(document: Mapping[str, Any], above: str = "") -> Iterator[str]:
             yield f"{above}{name} = {json.dumps(held)}"
 
 
+def variations(augmentation: Augmentation) -> list[str]:
+    """What is varied, by the names of the fields; empty for nothing."""
+    told = []
+    for name, value in vars(augmentation).items():
+        if value and name != "share":
+            words = name.replace("_", " ")
+            told.append(words if value is True else f"{words} {value:g}")
+    if told and augmentation.share < 1:
+        told.append(f"in {augmentation.share:.0%} of the images")
+    return told
+
+
 def _document(named: str) -> dict[str, Any]:
     if named in RECIPES:
         return plain(RECIPES[named])

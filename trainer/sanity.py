@@ -8,7 +8,8 @@ and not what the model made of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ Maps = NDArray[np.float32]
 # few places only, chance alone makes some hundredths to tenths.
 HIGHEST = 0.5
 _STEPS = 8
+# One random network may see a film, or its negative, as the trained one does.
+_DRAWS = 9
 _EMPTY = "every heatmap of these images is flat: there is nothing to compare"
 
 
@@ -31,8 +34,8 @@ class Step:
     Attributes:
         layer: the last one that was randomised; "" for none.
         share: of the variables that are random.
-        correlation: Spearman's, over the places of a map, mean over the images.
-        maps: (images, height, width).
+        correlation: Spearman's, over the places of a map, mean over images and draws.
+        maps: of the first draw, (images, height, width).
     """
 
     layer: str
@@ -49,8 +52,11 @@ class Sanity:
 
     @property
     def passed(self) -> bool:
-        """Whether maps of a random network are unlike those of the trained one."""
-        return abs(self.steps[-1].correlation) <= HIGHEST
+        """Whether maps of a random network are unlike those of the trained one.
+
+        A map that is turned into its negative has changed too.
+        """
+        return self.steps[-1].correlation <= HIGHEST
 
 
 def check(explain: Callable[[], Maps], variables: Sequence[Any], seed: int) -> Sanity:
@@ -68,28 +74,39 @@ def check(explain: Callable[[], Maps], variables: Sequence[Any], seed: int) -> S
         ValueError: all maps are flat, or there are no variables.
     """
     original = explain()
-    telling = np.ptp(original, axis=(1, 2)) > 0
-    if not telling.any():
+    if not np.ptp(original, axis=(1, 2)).any():
         raise ValueError(_EMPTY)
     if not variables:
         raise ValueError("the heatmap depends on no variables: nothing can be random")
+    draws = []
+    for draw in range(_DRAWS):
+        with _restored(variables):
+            random = np.random.default_rng([seed, draw])
+            draws.append(list(_cascade(explain, variables, original, random)))
+    steps = [
+        replace(each[0], correlation=float(np.mean([s.correlation for s in each])))
+        for each in zip(*draws, strict=True)
+    ]
+    return Sanity((Step("", 0.0, 1.0, original), *steps))
+
+
+@contextmanager
+def _restored(variables: Sequence[Any]) -> Iterator[None]:
     kept = [variable.numpy() for variable in variables]
     try:
-        steps = list(_cascade(explain, variables, original, telling, seed))
+        yield
     finally:
         for variable, values in zip(variables, kept, strict=True):
             variable.assign(values)
-    return Sanity((Step("", 0.0, 1.0, original), *steps))
 
 
 def _cascade(
     explain: Callable[[], Maps],
     variables: Sequence[Any],
     original: Maps,
-    telling: NDArray[np.bool_],
-    seed: int,
+    random: np.random.Generator,
 ) -> Iterator[Step]:
-    random = np.random.default_rng(seed)
+    telling = np.ptp(original, axis=(1, 2)) > 0
     layers = _layers(variables)
     stops = set(np.linspace(1, len(layers), min(_STEPS, len(layers))).astype(int))
     done = 0

@@ -94,7 +94,7 @@ class Scorer(tf.Module):
         raise NotImplementedError
 
     def heatmap(self, image: tf.Tensor, class_index: tf.Tensor) -> tf.Tensor:
-        """Where the log-odds of that class come from: float32 (images, h, w), 0 to 1."""
+        """Where a class's log-odds come from: float32 (images, h, w), 0 to 1."""
         raise NotImplementedError
 
 
@@ -174,7 +174,8 @@ def grad_cam(
     All zeros where nothing speaks for the class.
 
     Args:
-        features: of the last layer that knows places, (images, rows, columns, channels).
+        features: of the last layer that knows places, (images, rows, columns,
+            channels).
         gradients: of what is explained by them, the same shape.
         size: height and width of the map.
     """

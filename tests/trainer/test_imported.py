@@ -46,7 +46,9 @@ def three_softmax() -> keras.Model:
 def two_logits() -> keras.Model:
     image = keras.Input((None, None, 1))
     features = layers.Conv2D(4, 3, strides=4, activation="relu")(image)
-    return keras.Model(image, layers.Dense(2)(layers.GlobalAveragePooling2D()(features)))
+    return keras.Model(
+        image, layers.Dense(2)(layers.GlobalAveragePooling2D()(features))
+    )
 
 
 def an_average() -> keras.Model:
