@@ -100,7 +100,7 @@ def read(run: Run) -> Data:
     if run.output.exists():
         raise FileExistsError(f"{run.output} exists; choose another --output")
     examples = dataset.find(run.data, run.naming)
-    findings = cards.findings(run.card, examples.classes)
+    findings = cards.findings(run.card, examples.classes, examples.task)
     parts = split.split(examples, run.division)
     least = run.division.least_validation
     split.require_validation(examples, parts, findings, least)
@@ -131,4 +131,7 @@ def claim(run: Run, data: Data) -> None:
             "it, or choose another --output"
         )
     run.logs.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+    # Whole or not at all: half of it would keep the run from going on.
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+    partial.rename(path)

@@ -6,7 +6,15 @@ import keras
 import tensorflow as tf
 
 from beam_pipeline.manifest import Manifest
-from trainer import architectures, describe, export, members, predictions, teacher
+from trainer import (
+    architectures,
+    blessing,
+    describe,
+    export,
+    members,
+    predictions,
+    teacher,
+)
 from trainer import run as runs
 from trainer.fit import Lessons
 from trainer.run import Data, Run
@@ -33,6 +41,7 @@ def train(run: Run) -> Manifest:
     tf.config.experimental.enable_op_determinism()
     architectures.require(run.recipe)
     data = runs.read(run)
+    blessing.require(run.terms, data.examples.classes, data.findings, run.preparation)
     runs.claim(run, data)
     lessons = _lessons(run, data)
     trained = [

@@ -21,6 +21,8 @@ from tests.trainer import films
 from trainer import __main__, architectures, evaluate, members, recipes
 from trainer.recipes import RECIPES, Recipe
 
+pytestmark = pytest.mark.filterwarnings("ignore:Even though:UserWarning:tensorflow")
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
