@@ -11,12 +11,14 @@ from sklearn.metrics import roc_auc_score
 
 from beam_pipeline import manifest as manifests
 from beam_pipeline import saved_model
-from beam_pipeline.manifest import Blessing, Estimate, Manifest
+from beam_pipeline.manifest import Blessing, Estimate, Manifest, Preparation
 from trainer.pixels import Images
 from trainer.predictions import Predictions, probabilities
 
 _BATCH = 64
 REQUIRED = {"auc": 0.9}
+# Of a manifest's metrics, those of which more is better.
+_METRICS = ("auc", "average_precision", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,43 @@ class Terms:
     required: Mapping[str, float] = field(default_factory=lambda: dict(REQUIRED))
     replaces: Path | None = None
 
+    def __post_init__(self) -> None:
+        unknown = sorted(self.required.keys() - set(_METRICS))
+        if unknown:
+            raise ValueError(
+                f"--require {', '.join(unknown)}: it can be {', '.join(_METRICS)}"
+            )
+
+
+def require(
+    terms: Terms,
+    classes: tuple[str, ...],
+    findings: tuple[str, ...],
+    preparation: Preparation,
+) -> None:
+    """Refuse terms that could not be judged, before there is a model to judge.
+
+    Raises:
+        ValueError: the model to be replaced answers another question, or sees images
+            that were prepared in another way.
+        ManifestError: there is no such model.
+    """
+    if terms.replaces is None:
+        return
+    old = manifests.load(terms.replaces)
+    if (old.classes, old.findings) != (classes, findings):
+        raise ValueError(
+            f"--replaces {terms.replaces}: its classes are {', '.join(old.classes)}, "
+            f"with {', '.join(old.findings)} as findings; the new model's are "
+            f"{', '.join(classes)} and {', '.join(findings)}"
+        )
+    if old.preparation != preparation:
+        raise ValueError(
+            f"--replaces {terms.replaces} sees images as {old.preparation.name}, the "
+            f"new model as {preparation.name}: compare them with `python -m trainer "
+            "compare`"
+        )
+
 
 def bless(
     terms: Terms, figures: Mapping[str, Estimate], held_out: Predictions, images: Images
@@ -42,16 +81,7 @@ def bless(
         figures: its metrics on them.
         held_out: its predictions for them.
         images: their model inputs, uint8, (images, height, width, 1).
-
-    Raises:
-        ValueError: a term about a metric that there is not, or a model to be replaced
-            that answers another question.
     """
-    unknown = sorted(terms.required.keys() - figures.keys())
-    if unknown:
-        raise ValueError(
-            f"--require {', '.join(unknown)}: the metrics are {', '.join(figures)}"
-        )
     verdicts = [
         (figures[name].value >= least, f"{name} {figures[name].value:.3f} of {least:g}")
         for name, least in terms.required.items()
@@ -79,19 +109,6 @@ def _beats(
 
     The old model may have learned from some of them, which makes it harder to beat.
     """
-    if old.classes != held_out.classes or old.findings != held_out.findings:
-        raise ValueError(
-            f"--replaces {model_dir}: its classes are {', '.join(old.classes)}, with "
-            f"{', '.join(old.findings)} as findings; the new model's are "
-            f"{', '.join(held_out.classes)} and {', '.join(held_out.findings)}"
-        )
-    size = (old.preparation.height, old.preparation.width)
-    if size != images.shape[1:3]:
-        raise ValueError(
-            f"--replaces {model_dir} takes images of {size[0]} × {size[1]}, the new "
-            f"model {images.shape[1]} × {images.shape[2]}: compare them with "
-            "`python -m trainer compare`"
-        )
     model = saved_model.load(model_dir)
     starts = range(0, len(images), _BATCH)
     logits = np.concatenate(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from beam_pipeline.document import Mismatch, build
 from beam_pipeline.manifest import Eligibility, ManifestError
+from trainer.dataset import Task
 
 _NOT_STATED = "Not stated by whoever trained this model."
 
@@ -62,23 +63,30 @@ def load(path: Path) -> Card:
     return card
 
 
-def findings(card: Card, classes: tuple[str, ...]) -> tuple[str, ...]:
+def findings(
+    card: Card, classes: tuple[str, ...], task: Task = "multiclass"
+) -> tuple[str, ...]:
     """The classes that are findings.
 
     Raises:
-        ManifestError: the card names one that is no class, one twice, or every class;
-            or it names none, and no class is called NORMAL.
+        ManifestError: the card names one that is no class, or one twice; or, but for
+            multi-label, where an image may have no class, it names every class, or
+            none while no class is called NORMAL.
     """
+    may_be_all = task == "multilabel"
     if card.findings:
         named = set(card.findings)
-        if len(named) < len(card.findings) or not named < set(classes):
+        others = set(classes) - named
+        known = len(named) == len(card.findings) and named <= set(classes)
+        if not known or not (others or may_be_all):
             raise ManifestError(
                 f"the findings {', '.join(card.findings)} of the model card must be "
-                f"some of the classes {', '.join(classes)}, not all, and each once"
+                f"some of the classes {', '.join(classes)}, "
+                f"{'' if may_be_all else 'not all, '}and each once"
             )
         return card.findings
     abnormal = tuple(name for name in classes if name.upper() != "NORMAL")
-    if len(abnormal) == len(classes):
+    if len(abnormal) == len(classes) and not may_be_all:
         raise ManifestError(
             f"none of the classes {', '.join(classes)} is called NORMAL: name the "
             "findings in the model card, and give it with --card"

@@ -154,6 +154,8 @@ class _Fitting:
         self.classifier.set_weights(kept)
         self.history.append(figures)
         callbacks.on_epoch_end(epoch, figures)
+        # Before the checkpoint: an epoch that is done is not written again.
+        _write_history(self.logs / "history.csv", self.history)
         _write(
             self.logs / _CHECKPOINT,
             [variable.numpy() for variable in self._variables()],
@@ -227,6 +229,11 @@ class _Fitting:
         found = logits(
             self.classifier, self.lessons.pixels, rows, self.recipe.batch_size
         )
+        if not np.isfinite(found).all():
+            raise ValueError(
+                "the network's answers are no numbers any more; a lower learning rate "
+                "may help, as in --set stages.0.learning_rate=1e-5"
+            )
         return validation_figures(found, self.lessons.labels[rows], self.lessons.task)
 
     def _is_best(self, figures: Figures) -> bool:
@@ -237,7 +244,6 @@ class _Fitting:
         return figures[name] > max(earlier, default=-math.inf)
 
     def _log(self, figures: Figures) -> None:
-        _write_history(self.logs / "history.csv", self.history)
         events = tf.summary.create_file_writer(str(self.logs / "tensorboard"))
         with events.as_default(step=int(figures["epoch"])):
             for name, value in figures.items():
@@ -364,7 +370,8 @@ def _write(path: Path, arrays: Sequence[NDArray[Any]], about: dict[str, Any]) ->
 
 def _read(path: Path) -> tuple[list[NDArray[Any]], Any]:
     try:
-        with np.load(path) as file:
+        # Opened here: NumPy leaves a file open that it cannot read.
+        with path.open("rb") as stream, np.load(stream) as file:
             text, *arrays = [file[f"arr_{index}"] for index in range(len(file.files))]
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
         raise OSError(f"{path} is damaged; remove its folder and train anew") from error

@@ -125,7 +125,7 @@ def prepared(setting: Setting, examples: Examples) -> Data:
     Raises:
         DatasetError: what cannot be trained on.
     """
-    findings = cards.findings(setting.card, examples.classes)
+    findings = cards.findings(setting.card, examples.classes, examples.task)
     parts = split.split(examples, setting.division)
     least = setting.division.least_validation
     split.require_validation(examples, parts, findings, least)
@@ -157,4 +157,7 @@ def claim(run: Run, data: Data) -> None:
             "it, or choose another --output"
         )
     run.logs.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+    # Whole or not at all: half of it would keep the run from going on.
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+    partial.rename(path)

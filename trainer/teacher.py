@@ -35,9 +35,16 @@ def targets(
         share: of the teacher's probabilities in the targets.
 
     Raises:
-        ValueError: a teacher of other classes, of another preparation, or with
-            predictions for some of the images only.
+        ValueError: a teacher without a share or a share without a teacher; a teacher
+            of other classes, of another preparation, or with predictions for some of
+            the images only.
     """
+    if (teacher is None) != (share == 0):
+        raise ValueError(
+            f"the recipe's distillation is {share:g}, "
+            f"{'without' if teacher is None else 'with'} a --teacher; give both, as in "
+            "--teacher MODEL --set distillation=0.5, or neither"
+        )
     labels = examples.labels.astype(np.float32)
     if teacher is None:
         return labels

@@ -11,6 +11,7 @@ import tensorflow as tf
 from beam_pipeline.manifest import Manifest
 from trainer import (
     architectures,
+    blessing,
     describe,
     export,
     members,
@@ -46,6 +47,7 @@ def train(run: Run) -> Manifest:
     tf.config.experimental.enable_op_determinism()
     architectures.require(run.recipe)
     data = runs.read(run)
+    blessing.require(run.terms, data.examples.classes, data.findings, run.preparation)
     runs.claim(run, data)
     learned = lessons(run, data)
     trained = [

@@ -17,19 +17,24 @@ from beam_pipeline import saved_model
 from beam_pipeline.manifest import Calibration, Preparation
 from tests import radiographs
 from tests.trainer import films
-from trainer import architectures, dataset, export, outlier
+from trainer import architectures, export, outlier
+from trainer import pixels as model_inputs
 from trainer.export import ExportError
+from trainer.serving import Network, Shape
 
 TEMPERATURE = 2.5
 PREPARATION = Preparation(height=films.SIZE, width=films.SIZE)
 
 
-def manifest():
+def manifest(scorer):
     calibration = Calibration(
         method="temperature", temperature=TEMPERATURE, chosen_on="validation"
     )
     return radiographs.manifest(
-        preparation=PREPARATION, calibration=calibration, outlier=radiographs.OUTLIER
+        preparation=PREPARATION,
+        calibration=calibration,
+        outlier=radiographs.OUTLIER,
+        explanation=scorer.explanation,
     )
 
 
@@ -37,7 +42,7 @@ def manifest():
 def network(tiny):
     keras.utils.set_random_seed(3)
     network = architectures.build(tiny, 2, None)
-    head = network.get_layer("logits")
+    head = network.get_layer("head").get_layer("logits")
     # Far enough apart that the temperature matters.
     head.set_weights([20 * weights for weights in head.get_weights()])
     return network
@@ -50,14 +55,23 @@ def pixels():
 
 @pytest.fixture(scope="module")
 def score(network, pixels):
-    batches = dataset.batches(pixels, np.zeros(len(pixels), np.int64), 4)
+    targets = np.zeros((len(pixels), 2), np.float32)
+    batches = model_inputs.batches(pixels, targets, np.arange(len(pixels)), 4)
     return outlier.fit(network, batches, batches)
 
 
+SHAPE = Shape(size=(films.SIZE, films.SIZE), classes=2, findings=(1,), task="binary")
+
+
 @pytest.fixture(scope="module")
-def model_dir(network, score, pixels, tmp_path_factory):
+def scorer(network, score):
+    return Network(network, SHAPE, score.in_graph)
+
+
+@pytest.fixture(scope="module")
+def model_dir(scorer, pixels, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported") / "model"
-    export.export(network, score, manifest(), folder, pixels)
+    export.export(scorer, manifest(scorer), folder, pixels, {"NOTE.md": "a note"})
     return folder
 
 
@@ -99,7 +113,7 @@ def test_one_image_has_the_score_that_it_has_in_a_batch(model_dir, pixels):
     np.testing.assert_allclose(single, batch, atol=1e-5)
 
 
-def test_the_manifest_is_the_given_one_with_the_digest_of_every_file(model_dir):
+def test_the_manifest_is_the_given_one_with_the_digest_of_every_file(model_dir, scorer):
     found = manifests.load(model_dir)
     files = {
         path.relative_to(model_dir).as_posix(): path.read_bytes()
@@ -110,9 +124,9 @@ def test_the_manifest_is_the_given_one_with_the_digest_of_every_file(model_dir):
     assert found.files == {
         name: hashlib.sha256(data).hexdigest() for name, data in files.items()
     }
-    assert found.calibration == manifest().calibration
-    assert found.eligibility == manifest().eligibility
-    assert found.operating_points == manifest().operating_points
+    assert found.calibration == manifest(scorer).calibration
+    assert found.eligibility == manifest(scorer).eligibility
+    assert found.operating_points == manifest(scorer).operating_points
 
 
 def test_nothing_stays_beside_the_model(model_dir):
@@ -129,12 +143,12 @@ def test_the_outlier_score_is_that_of_the_network_and_numpy(
 
 
 def test_what_an_interrupted_export_left_is_no_part_of_the_model(
-    network, score, pixels, tmp_path
+    scorer, pixels, tmp_path
 ):
     stale = tmp_path / "model.partial" / "variables"
     stale.mkdir(parents=True)
     (stale / "stale").touch()
-    export.export(network, score, manifest(), tmp_path / "model", pixels)
+    export.export(scorer, manifest(scorer), tmp_path / "model", pixels)
     assert not list(tmp_path.rglob("stale"))
     saved_model.load(tmp_path / "model")
 
@@ -142,12 +156,12 @@ def test_what_an_interrupted_export_left_is_no_part_of_the_model(
 @pytest.mark.parametrize(
     ("output", "apart", "message"),
     [
-        ("probabilities", 1e-3, r"by 0\.001 in probability"),
-        ("outlier_score", 1e-2, r"by 0\.01 in outlier score"),
+        ("probabilities", 1e-3, r"by 0\.001 in probabilities"),
+        ("outlier_score", 1e-2, r"by 0\.01 in outlier_score"),
     ],
 )
 def test_a_model_that_does_something_else_on_disk_gets_no_name(
-    network, score, pixels, tmp_path, monkeypatch, output, apart, message
+    scorer, pixels, tmp_path, monkeypatch, output, apart, message
 ):
     def load(folder):
         genuine = saved_model.load(folder).infer(pixels)
@@ -157,35 +171,79 @@ def test_a_model_that_does_something_else_on_disk_gets_no_name(
 
     monkeypatch.setattr(export, "saved_model", types.SimpleNamespace(load=load))
     with pytest.raises(ExportError, match=message):
-        export.export(network, score, manifest(), tmp_path / "model", pixels)
+        export.export(scorer, manifest(scorer), tmp_path / "model", pixels)
     assert not (tmp_path / "model").exists()
 
 
 def test_a_graph_with_another_temperature_than_the_manifest_gets_no_name(
-    network, score, pixels, tmp_path, monkeypatch
+    scorer, pixels, tmp_path, monkeypatch
 ):
     class Forgetful(export._Served):
-        def __init__(self, network, outlier_score, _):
-            super().__init__(network, outlier_score, 1.0)
+        def __init__(self, scorer, _):
+            super().__init__(scorer, 1.0)
 
     monkeypatch.setattr(export, "_Served", Forgetful)
-    with pytest.raises(ExportError, match="in probability"):
-        export.export(network, score, manifest(), tmp_path / "model", pixels)
-
-
-class NotANumber(keras.layers.Layer):
-    def call(self, logits):
-        return logits * np.float32(np.nan)
+    with pytest.raises(ExportError, match="in probabilities"):
+        export.export(scorer, manifest(scorer), tmp_path / "model", pixels)
 
 
 def test_a_model_whose_probabilities_are_not_numbers_gets_no_name(
-    network, score, pixels, tmp_path
+    tiny, scorer, pixels, tmp_path
 ):
-    logits, *others = network.outputs
-    broken = keras.Model(network.input, [NotANumber()(logits), *others])
+    broken = architectures.build(tiny, 2, None)
+    last = broken.get_layer("head").get_layer("logits")
+    last.set_weights([np.nan * weights for weights in last.get_weights()])
     with pytest.raises(ExportError, match="nan"):
-        export.export(broken, score, manifest(), tmp_path / "model", pixels)
+        export.export(
+            Network(broken, SHAPE, lambda layout: layout[:, 0, 0, 0]),
+            manifest(scorer),
+            tmp_path / "model",
+            pixels,
+        )
     assert not (tmp_path / "model").exists()
+
+
+def test_documents_lie_beside_the_manifest(model_dir):
+    assert (model_dir / "assets.extra" / "NOTE.md").read_text("utf-8") == "a note"
+    assert "assets.extra/NOTE.md" in manifests.load(model_dir).files
+
+
+def grad_cam(network, pixels, classes):
+    """Grad-CAM of a head that averages and has one layer, without any gradient.
+
+    The logit is linear in the features, so its gradient is the kernel over the places.
+    """
+    features = np.asarray(network.get_layer("body")(pixels.astype(np.float32))[0])
+    kernel, _ = network.get_layer("head").get_layer("logits").get_weights()
+    places = features.shape[1] * features.shape[2]
+    weights = kernel[:, classes].T[:, np.newaxis, np.newaxis] / places
+    maps = np.maximum((features * weights).sum(axis=-1, keepdims=True), 0)
+    resized = np.asarray(tf.image.resize(maps, (films.SIZE, films.SIZE)))[..., 0]
+    largest = resized.max(axis=(1, 2), keepdims=True)
+    return np.divide(resized, largest, out=np.zeros_like(resized), where=largest > 0)
+
+
+def test_the_explanation_is_grad_cam(model_dir, network, pixels):
+    explain = tf.saved_model.load(str(model_dir)).signatures["explain"]
+    classes = np.arange(len(pixels)) % 2
+    found = explain(
+        image=tf.constant(pixels), class_index=tf.constant(classes, tf.int32)
+    )["heatmap"].numpy()
+    assert (found.dtype, found.shape) == (np.float32, (7, films.SIZE, films.SIZE))
+    np.testing.assert_allclose(found, grad_cam(network, pixels, classes), atol=1e-4)
+    assert found.min() >= 0
+    # Of each image something is shown, or nothing speaks for that class.
+    assert set(np.round(found.max(axis=(1, 2)), 5)) <= {0.0, 1.0}
+    assert found.max() == pytest.approx(1)
+
+
+def test_a_model_without_an_explanation_has_no_signature_for_one(
+    scorer, pixels, tmp_path
+):
+    silent = dataclasses.replace(manifest(scorer), explanation=None)
+    export.export(scorer, silent, tmp_path / "model", pixels)
+    loaded = tf.saved_model.load(str(tmp_path / "model"))
+    assert list(loaded.signatures) == ["serving_default"]
 
 
 def test_package_versions_are_the_installed_ones():

@@ -12,7 +12,8 @@ from sklearn.decomposition import PCA
 from beam_pipeline import manifest as manifests
 from beam_pipeline import saved_model
 from tests.trainer import films
-from trainer import architectures, dataset, outlier
+from trainer import architectures, outlier
+from trainer import pixels as model_inputs
 from trainer.outlier import OutlierScore
 
 COUNT, PLACES, CHANNELS, KEPT = 400, 3, 5, 4
@@ -46,7 +47,12 @@ def network_of(values):
 
 def numbered(numbers):
     pixels = np.asarray(numbers, np.uint8).reshape(-1, 1, 1, 1)
-    return dataset.batches(pixels, np.zeros(len(pixels), np.int64), 32)
+    return batches(pixels, 32)
+
+
+def batches(pixels, size):
+    targets = np.zeros((len(pixels), 1), np.float32)
+    return model_inputs.batches(pixels, targets, np.arange(len(pixels)), size)
 
 
 @pytest.fixture(scope="module")
@@ -139,24 +145,25 @@ def test_features_that_never_vary_give_a_score_all_the_same():
     assert np.isfinite(found(values + 1)).all()
 
 
-def test_the_quantiles_are_those_of_the_given_scores(score):
+def test_the_quantiles_are_those_of_the_given_scores():
     scores = np.random.default_rng(0).permutation(np.arange(1001) / 1000)
-    found = outlier.describe(score, scores)
+    found = outlier.describe(scores, "those in the middle")
     expected = {"0.5": 0.5, "0.9": 0.9, "0.95": 0.95, "0.99": 0.99}
     expected |= {"0.995": 0.995, "0.999": 0.999}
     assert found.quantiles == pytest.approx(expected)
     assert found.limit == found.quantiles[outlier.FLAG_ABOVE]
     assert found.chosen_on == "validation"
-    assert f"{KEPT} channels at {PLACES**2} places" in found.features
+    assert found.features == "those in the middle"
 
 
-def test_layouts_are_those_of_the_network_that_serves(tiny, tiny_weights):
+def test_a_score_is_fitted_on_what_the_network_that_serves_sees(tiny, tiny_weights):
     network = architectures.build(tiny, 2, tiny_weights)
-    pixels, labels = films.films(seed=1, count=40)
-    batches = dataset.batches(pixels, labels, 16)
-    found = np.concatenate(list(outlier.layouts(network, batches)))
-    expected = network(pixels.astype(np.float32), training=False)[2]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    pixels, _ = films.films(seed=1, count=40)
+    found = outlier.fit(network, batches(pixels, 16), batches(pixels, 16))
+    layout = network(pixels.astype(np.float32), training=False)[2].numpy()
+    mean = layout.reshape(-1, layout.shape[-1]).mean(axis=0)
+    np.testing.assert_allclose(found.channel_mean, mean, atol=1e-4)
+    assert np.sqrt(np.square(found(layout)).mean()) == pytest.approx(1, abs=0.1)
 
 
 def test_a_trained_model_finds_noise_stranger_than_films(trained):
