@@ -18,8 +18,9 @@ import numpy as np
 import tensorflow as tf
 
 from beam_pipeline.manifest import Preparation
-from trainer import architectures, augment, dataset, fit, pixels, recipes
-from trainer.dataset import Naming
+from trainer import architectures, augment, fit, recipes
+from trainer.data import dataset, pixels
+from trainer.data.dataset import Naming
 
 _STEPS = 12
 

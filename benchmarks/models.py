@@ -27,9 +27,10 @@ import numpy as np
 from beam_pipeline import saved_model
 from beam_pipeline.saved_model import SavedModel
 from benchmarks.corruptions import Judge, scores, table
-from trainer import dataset, delong, pixels, split
-from trainer.dataset import Examples, Naming
-from trainer.split import Division
+from trainer.data import dataset, pixels, split
+from trainer.data.dataset import Examples, Naming
+from trainer.data.split import Division
+from trainer.evaluation import delong
 
 _WEIGHTS = "imagenet_weights/mobilenet_1_0_224_tf_no_top.h5"
 _BATCH = 32

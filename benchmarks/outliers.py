@@ -31,11 +31,12 @@ from beam_pipeline import images, saved_model
 from beam_pipeline.errors import NotScored
 from beam_pipeline.manifest import Outlier, Preparation
 from beam_pipeline.saved_model import SavedModel
-from trainer import dataset, delong, split
-from trainer.dataset import Examples, Naming
-from trainer.intervals import Absent
-from trainer.pixels import read_one
-from trainer.split import Division
+from trainer.data import dataset, split
+from trainer.data.dataset import Examples, Naming
+from trainer.data.pixels import read_one
+from trainer.data.split import Division
+from trainer.evaluation import delong
+from trainer.evaluation.intervals import Absent
 
 Pixels = NDArray[np.uint8]
 Vary = Callable[[Pixels, np.random.Generator], Pixels]

@@ -18,7 +18,7 @@ from scipy.special import logit
 from beam_pipeline import saved_model
 from beam_pipeline.errors import NotScored
 from benchmarks.corruptions import Pixels, scores
-from trainer import pixels
+from trainer.data import pixels
 
 _SHOWN = 5
 

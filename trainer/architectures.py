@@ -12,7 +12,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from trainer.dataset import Task
+from trainer.data.dataset import Task
 from trainer.recipes import Head, Recipe
 
 Channels = tuple[float, float, float]

@@ -12,8 +12,8 @@ from sklearn.metrics import roc_auc_score
 from beam_pipeline import manifest as manifests
 from beam_pipeline import saved_model
 from beam_pipeline.manifest import Blessing, Estimate, Manifest, Preparation
-from trainer.pixels import Images
-from trainer.predictions import Predictions, probabilities
+from trainer.data.pixels import Images
+from trainer.evaluation.predictions import Predictions, probabilities
 
 _BATCH = 64
 REQUIRED = {"auc": 0.9}

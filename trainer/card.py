@@ -8,7 +8,7 @@ from pathlib import Path
 
 from beam_pipeline.document import Mismatch, build
 from beam_pipeline.manifest import Eligibility, ManifestError
-from trainer.dataset import Task
+from trainer.data.dataset import Task
 
 _NOT_STATED = "Not stated by whoever trained this model."
 

@@ -16,19 +16,12 @@ from beam_pipeline.manifest import (
     OperatingPoint,
     TrainingData,
 )
-from trainer import (
-    blessing,
-    calibrate,
-    evaluate,
-    export,
-    operating_points,
-    out_of_fold,
-    outlier,
-    split,
-)
-from trainer.evaluate import Scored
-from trainer.operating_points import Chosen, Method
-from trainer.predictions import Floats, Predictions
+from trainer import blessing, export, outlier
+from trainer.data import split
+from trainer.evaluation import calibrate, evaluate, operating_points, out_of_fold
+from trainer.evaluation.evaluate import Scored
+from trainer.evaluation.operating_points import Chosen, Method
+from trainer.evaluation.predictions import Floats, Predictions
 from trainer.run import Data, Setting
 from trainer.serving import Scorer
 

@@ -12,8 +12,9 @@ import keras
 from beam_pipeline import manifest as manifests
 from beam_pipeline.manifest import Manifest, Preparation
 from trainer import run as runs
-from trainer import split, train
+from trainer import train
 from trainer.card import Card
+from trainer.data import split
 from trainer.run import Data, Setting
 from trainer.serving import Ensemble, Exported
 

@@ -24,9 +24,10 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss, roc_auc_score
 
-from trainer import architectures, augment, pixels
-from trainer.dataset import Labels, Task
-from trainer.pixels import Images
+from trainer import architectures, augment
+from trainer.data import pixels
+from trainer.data.dataset import Labels, Task
+from trainer.data.pixels import Images
 from trainer.progress import Progress
 from trainer.recipes import Recipe, Stage
 

@@ -15,9 +15,10 @@ import keras
 import tensorflow as tf
 
 from beam_pipeline.manifest import Explanation, Manifest, Preparation
-from trainer import dataset, train
 from trainer import run as runs
-from trainer.dataset import DatasetError, Examples
+from trainer import train
+from trainer.data import dataset
+from trainer.data.dataset import DatasetError, Examples
 from trainer.run import Setting
 from trainer.serving import Scorer, Shape, grad_cam
 

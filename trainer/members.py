@@ -10,8 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer import architectures, augment, calibrate, fit, outlier, pixels
+from trainer import architectures, augment, fit, outlier
 from trainer.architectures import Weights
+from trainer.data import pixels
+from trainer.evaluation import calibrate
 from trainer.fit import Figures, Lessons
 from trainer.outlier import OutlierScore
 from trainer.progress import Progress

@@ -15,9 +15,10 @@ import jinja2
 from beam_pipeline import manifest as manifests
 from beam_pipeline.document import Mismatch, build
 from beam_pipeline.manifest import MANIFEST_PATH, Manifest
-from trainer import decisions, evaluate, recipes, report, subgroups
-from trainer.intervals import Absent, Reported
-from trainer.predictions import Predictions
+from trainer import recipes
+from trainer.evaluation import decisions, evaluate, report, subgroups
+from trainer.evaluation.intervals import Absent, Reported
+from trainer.evaluation.predictions import Predictions
 from trainer.recipes import Recipe, Stage
 
 FILE = "MODEL_CARD.md"

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from beam_pipeline.errors import NotScored
 from beam_pipeline.manifest import Preparation
-from trainer import augment, pixels, recipes
-from trainer.dataset import DatasetError, Examples
+from trainer import augment, recipes
+from trainer.data import pixels
+from trainer.data.dataset import DatasetError, Examples
 from trainer.recipes import Augmentation, Recipe
 
 _STYLE: Any = {

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from beam_pipeline.manifest import Preparation
 from trainer import card as cards
-from trainer import dataset, pixels, recipes, split
+from trainer import recipes
 from trainer.architectures import Weights
 from trainer.blessing import Terms
 from trainer.card import Card
-from trainer.dataset import Examples, Strings
+from trainer.data import dataset, pixels, split
+from trainer.data.dataset import Examples, Strings
+from trainer.data.split import Division
 from trainer.recipes import Recipe
 from trainer.serving import Shape
-from trainer.split import Division
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from beam_pipeline import saved_model
 from beam_pipeline.manifest import Preparation
-from trainer import predictions
-from trainer.dataset import Examples
-from trainer.pixels import Images
-from trainer.predictions import Predictions
+from trainer.data.dataset import Examples
+from trainer.data.pixels import Images
+from trainer.evaluation import predictions
+from trainer.evaluation.predictions import Predictions
 
 _BATCH = 64
 

@@ -16,11 +16,11 @@ from trainer import (
     export,
     members,
     model_card,
-    predictions,
     recipes,
     teacher,
 )
 from trainer import run as runs
+from trainer.evaluation import predictions
 from trainer.fit import Lessons
 from trainer.run import Data, Run, Setting
 from trainer.serving import Scorer

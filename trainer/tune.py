@@ -19,14 +19,15 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from trainer import dataset, members, recipes, split, train
+from trainer import members, recipes, train
 from trainer import run as runs
-from trainer.dataset import DatasetError, Examples
+from trainer.data import dataset, split
+from trainer.data.dataset import DatasetError, Examples
+from trainer.data.split import Division
 from trainer.fit import Figures
 from trainer.recipes import Recipe
 from trainer.run import Run
 from trainer.search_space import Changes
-from trainer.split import Division
 
 TABLE = "trials.csv"
 BEST = "best.toml"

@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 
 from tests.trainer import films
-from trainer import __main__, architectures, evaluate, predictions, recipes
+from trainer import __main__, architectures, recipes
 from trainer.architectures import Backbone
-from trainer.predictions import Predictions
+from trainer.evaluation import evaluate, predictions
+from trainer.evaluation.predictions import Predictions
 from trainer.recipes import Recipe, Stage
 
 ONE = ((1 / 127.5,) * 3, (-1.0,) * 3)

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from trainer import dataset
-from trainer.survey import Survey, survey
+from trainer.data import dataset
+from trainer.exploration.survey import Survey, survey
 
 
 def picture(seed: int, rows: int = 90, columns: int = 80) -> Image.Image:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from trainer.dataset import Examples
+from trainer.data.dataset import Examples
 from trainer.fit import Lessons
 
 CLASSES = ("NORMAL", "PNEUMONIA")

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from trainer.decisions import Decision
-from trainer.predictions import Predictions
+from trainer.evaluation.decisions import Decision
+from trainer.evaluation.predictions import Predictions
 
 HALF = Decision((0.5,), "default", "balanced recalls", "validation")
 

@@ -14,12 +14,14 @@ import numpy as np
 from PIL import Image
 
 from tests.trainer import films
-from trainer import dataset, evaluate, operating_points, recipes, train
+from trainer import recipes, train
 from trainer.blessing import Terms
 from trainer.card import Card
+from trainer.data import dataset
+from trainer.data.split import Division
+from trainer.evaluation import evaluate, operating_points
 from trainer.recipes import Augmentation, Head, Recipe, Stage
 from trainer.run import Run
-from trainer.split import Division
 
 RECIPE: Recipe = replace(
     recipes.RECIPES["custom_cnn"],

@@ -10,7 +10,8 @@ import tensorflow as tf
 from scipy import ndimage, optimize
 
 from tests.trainer import films
-from trainer import augment, pixels
+from trainer import augment
+from trainer.data import pixels
 from trainer.recipes import RECIPES, Augmentation
 
 NONE = Augmentation(
@@ -184,8 +185,9 @@ def test_an_image_is_moved_about_its_middle_as_scipy_moves_it(name, largest):
     plain = smooth()
     found = []
     for before, after in zip(plain, vary(plain, only(**{name: largest})), strict=True):
+        exact = before[..., 0].astype(np.float64)
 
-        def moved(value, before=before[..., 0].astype(np.float64)):
+        def moved(value, before=exact):
             turn = matrix(name, value)
             middle = np.array([20.0, 20.0])
             return ndimage.affine_transform(
@@ -215,8 +217,9 @@ def test_a_crop_is_a_part_of_the_image_enlarged():
     rows = np.linspace(0, 1, 41)
     shares = []
     for before, after in zip(plain[..., 0], varied[..., 0], strict=True):
+        exact = before.astype(np.float64)
 
-        def cropped(place, before=before.astype(np.float64)):
+        def cropped(place, before=exact):
             top, left, kept = place
             grid = [40 * (start + kept * rows) for start in (top, left)]
             return ndimage.map_coordinates(
@@ -294,8 +297,9 @@ def test_a_blur_is_that_of_scipy():
     plain = random.integers(0, 256, (12, 24, 20, 1), np.uint8)
     deviations = []
     for before, after in zip(plain, vary(plain, only(blur=1.5)), strict=True):
+        exact = before[..., 0].astype(np.float64)
 
-        def blurred(deviation, before=before[..., 0].astype(np.float64)):
+        def blurred(deviation, before=exact):
             return ndimage.gaussian_filter(
                 before, max(deviation, 0.05), mode="mirror", radius=4
             )

@@ -16,14 +16,16 @@ from beam_pipeline import manifest as manifests
 from beam_pipeline import saved_model
 from beam_pipeline.manifest import MANIFEST_PATH
 from tests.trainer import films
-from trainer import __main__, architectures, ensemble, evaluate, outlier, pixels, train
+from trainer import __main__, architectures, ensemble, outlier, train
 from trainer import run as runs
 from trainer.card import Card
-from trainer.dataset import Naming
+from trainer.data import pixels
+from trainer.data.dataset import Naming
+from trainer.data.split import Division
+from trainer.evaluation import evaluate
 from trainer.recipes import Head, Recipe, Stage, plain
 from trainer.run import Run
 from trainer.serving import Network
-from trainer.split import Division
 
 SEED = 5
 RECIPE = Recipe(

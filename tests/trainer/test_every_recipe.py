@@ -18,7 +18,8 @@ from PIL import Image
 from beam_pipeline import manifest as manifests
 from beam_pipeline.__main__ import main as beam_pipeline
 from tests.trainer import films
-from trainer import __main__, architectures, evaluate, members, recipes
+from trainer import __main__, architectures, members, recipes
+from trainer.evaluation import evaluate
 from trainer.recipes import RECIPES, Recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:Even though:UserWarning:tensorflow")

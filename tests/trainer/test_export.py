@@ -18,7 +18,7 @@ from beam_pipeline.manifest import Calibration, Preparation
 from tests import radiographs
 from tests.trainer import films
 from trainer import architectures, export, outlier
-from trainer import pixels as model_inputs
+from trainer.data import pixels as model_inputs
 from trainer.export import ExportError
 from trainer.serving import Network, Shape
 

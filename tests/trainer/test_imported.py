@@ -14,7 +14,8 @@ from scipy.special import expit, softmax
 from beam_pipeline import manifest as manifests
 from beam_pipeline import saved_model
 from tests.trainer import films
-from trainer import __main__, evaluate, imported, operating_points
+from trainer import __main__, imported
+from trainer.evaluation import evaluate, operating_points
 
 layers = keras.layers
 PIXELS = films.films(seed=5, count=6)[0]

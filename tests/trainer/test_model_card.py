@@ -12,7 +12,8 @@ from beam_pipeline import manifest as manifests
 from beam_pipeline.manifest import Blessing, ManifestError
 from tests import radiographs
 from tests.trainer.conftest import Trained
-from trainer import __main__, evaluate, model_card, recipes
+from trainer import __main__, model_card, recipes
+from trainer.evaluation import evaluate
 
 
 def sections(text: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from beam_pipeline import manifest as manifests
 from beam_pipeline import saved_model
 from tests.trainer import films
 from trainer import architectures, outlier
-from trainer import pixels as model_inputs
+from trainer.data import pixels as model_inputs
 from trainer.outlier import OutlierScore
 
 COUNT, PLACES, CHANNELS, KEPT = 400, 3, 5, 4

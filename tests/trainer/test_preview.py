@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer import __main__, dataset, preview, recipes
+from trainer import __main__, preview, recipes
+from trainer.data import dataset
 
 
 def run(data: Path, output: Path, *flags: str) -> int:

@@ -13,9 +13,10 @@ from scipy.special import softmax
 from beam_pipeline import images, saved_model
 from beam_pipeline import manifest as manifests
 from tests.trainer import films
-from trainer import __main__, dataset, train
+from trainer import __main__, train
 from trainer.card import Card
-from trainer.dataset import DatasetError
+from trainer.data import dataset
+from trainer.data.dataset import DatasetError
 
 
 @pytest.fixture(scope="module")

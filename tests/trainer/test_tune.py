@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from tests.trainer import films
-from trainer import __main__, dataset, members, recipes, split
-from trainer.dataset import Naming
+from trainer import __main__, members, recipes
+from trainer.data import dataset, split
+from trainer.data.dataset import Naming
+from trainer.data.split import Division
 from trainer.progress import Progress
-from trainer.split import Division
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from beam_pipeline.calibration import SiteCalibration
     from beam_pipeline.manifest import Estimate, Manifest, OperatingPoint
-    from trainer.site_labels import Labelled
+    from trainer.evaluation.site_labels import Labelled
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         FileExistsError: there is a file already where this one should go.
     """
     from beam_pipeline import calibration, manifest
-    from trainer import site, site_labels
+    from trainer.evaluation import site, site_labels
 
     if arguments.output.exists():
         raise FileExistsError(f"{arguments.output} exists; choose another --output")

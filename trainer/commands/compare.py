@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainer.compare import Candidate, Comparison
-    from trainer.decisions import Decision
+    from trainer.evaluation.compare import Candidate, Comparison
+    from trainer.evaluation.decisions import Decision
 
 _SHOWN = ("auc", "average_precision", "sensitivity", "specificity", "ppv", "npv",
           "accuracy", "f1", "mcc", "brier_score")  # fmt: skip
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         ValueError: predictions that cannot be compared.
         OSError: a file that cannot be read, or an output that is not empty.
     """
-    from trainer import compare, comparison_report, report
+    from trainer.evaluation import compare, comparison_report, report
 
     for flag in ("name", "threshold"):
         given = getattr(arguments, flag)
@@ -81,9 +81,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _candidate(arguments: argparse.Namespace, index: int) -> Candidate:
-    from trainer import decisions, predictions
     from trainer.commands.evaluate import one_part
-    from trainer.compare import Candidate
+    from trainer.evaluation import decisions, predictions
+    from trainer.evaluation.compare import Candidate
 
     path: Path = arguments.models[index]
     is_folder = path.is_dir()
@@ -102,7 +102,7 @@ def _candidate(arguments: argparse.Namespace, index: int) -> Candidate:
 
 def _of_evaluation(folder: Path) -> Decision:
     """The thresholds that a folder was evaluated at."""
-    from trainer.decisions import Decision
+    from trainer.evaluation.decisions import Decision
 
     document = json.loads((folder / "metrics.json").read_text("utf-8"))
     try:
@@ -120,7 +120,7 @@ def _tuples(value: Any) -> Any:
 
 
 def _print(comparison: Comparison) -> None:
-    from trainer import figures, report
+    from trainer.evaluation import figures, report
 
     names = list(comparison.figures)
     width = max(22, *(len(name) + 2 for name in names))

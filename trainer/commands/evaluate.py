@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer import dataset
+from trainer.data import dataset
 
 if TYPE_CHECKING:
     from beam_pipeline.manifest import Manifest
-    from trainer.decisions import Decision
-    from trainer.evaluate import Evaluation
-    from trainer.evaluation_report import Subject
-    from trainer.predictions import Predictions
+    from trainer.evaluation.decisions import Decision
+    from trainer.evaluation.evaluate import Evaluation
+    from trainer.evaluation.evaluation_report import Subject
+    from trainer.evaluation.predictions import Predictions
 
 _DEFAULT_MODEL = Path(__file__).parents[2] / "beam_pipeline" / "default_model"
 _CONTROLS = ("occlude_center",)
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         ValueError: flags, data, predictions or model that cannot be used together.
         OSError: a file that cannot be read, or an output that is not empty.
     """
-    from trainer import evaluate, evaluation_report, report
+    from trainer.evaluation import evaluate, evaluation_report, report
 
     report.check_folder(arguments.output)
     given = _of_images(arguments) if arguments.data else _of_predictions(arguments)
@@ -129,8 +129,8 @@ class _Given:
 
 def _of_images(arguments: argparse.Namespace) -> _Given:
     from beam_pipeline import saved_model
-    from trainer import decisions, scoring
-    from trainer.evaluation_report import Subject
+    from trainer.evaluation import decisions, scoring
+    from trainer.evaluation.evaluation_report import Subject
 
     examples = dataset.find(
         arguments.data,
@@ -159,8 +159,8 @@ def _of_images(arguments: argparse.Namespace) -> _Given:
 
 def _of_predictions(arguments: argparse.Namespace) -> _Given:
     from beam_pipeline import manifest as manifests
-    from trainer import predictions
-    from trainer.evaluation_report import Subject
+    from trainer.evaluation import predictions
+    from trainer.evaluation.evaluation_report import Subject
 
     if arguments.control or arguments.subtype_pattern:
         raise ValueError("--control and --subtype_pattern need the images: give --data")
@@ -196,7 +196,7 @@ def _decision(
     arguments: argparse.Namespace, manifest: Manifest | None, everything: Predictions
 ) -> Decision:
     """A number; else the model's own point; else one chosen on validation images."""
-    from trainer import decisions
+    from trainer.evaluation import decisions
 
     if arguments.threshold is not None:
         return decisions.given(arguments.threshold, everything)
@@ -213,8 +213,8 @@ def _decision(
 
 
 def _print(evaluation: Evaluation) -> None:
-    from trainer import report
-    from trainer.intervals import Absent
+    from trainer.evaluation import report
+    from trainer.evaluation.intervals import Absent
 
     of = evaluation.predictions
     print(

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from trainer.commands import predict as predict_command
 
 if TYPE_CHECKING:
-    from trainer.predict import Reader
-    from trainer.sanity import Sanity
+    from trainer.explanation.predict import Reader
+    from trainer.explanation.sanity import Sanity
 
 _CHECKED = 32
 _SHOWN = 3
@@ -49,7 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError: flags that cannot be used together, a model without heatmaps.
     """
-    from trainer import predict, report
+    from trainer.evaluation import report
+    from trainer.explanation import predict
 
     if bool(arguments.file) == bool(arguments.data):
         raise ValueError("give files, or --data, and not both")
@@ -68,8 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _files(reader: Reader, arguments: argparse.Namespace) -> int:
-    from trainer import explain, predict
-    from trainer.explain import Explained
+    from trainer.explanation import explain, predict
+    from trainer.explanation.explain import Explained
 
     failed = False
     written = explain.write_files(
@@ -87,7 +88,8 @@ def _files(reader: Reader, arguments: argparse.Namespace) -> int:
 
 
 def _examples(reader: Reader, arguments: argparse.Namespace) -> int:
-    from trainer import dataset, explain
+    from trainer.data import dataset
+    from trainer.explanation import explain
 
     examples = dataset.find(arguments.data, dataset.Naming())
     for page in explain.write_examples(
@@ -98,7 +100,8 @@ def _examples(reader: Reader, arguments: argparse.Namespace) -> int:
 
 
 def _check(reader: Reader, arguments: argparse.Namespace) -> int:
-    from trainer import explain, heatmap_figures, report
+    from trainer.evaluation import report
+    from trainer.explanation import explain, heatmap_figures
 
     files = arguments.file or _drawn(arguments.data, arguments.seed)
     checked, images = explain.check(reader, files, arguments.class_name, arguments.seed)
@@ -114,7 +117,7 @@ def _check(reader: Reader, arguments: argparse.Namespace) -> int:
 def _drawn(data: Path, seed: int) -> list[Path]:
     import numpy as np
 
-    from trainer import dataset
+    from trainer.data import dataset
 
     paths = dataset.find(data, dataset.Naming()).paths
     order = np.random.default_rng(seed).permutation(len(paths))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from trainer import dataset
+from trainer.data import dataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from trainer import explore, explore_page
+    from trainer.exploration import explore
+    from trainer.exploration import page as pages
 
     output.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
             lambda count, total: bar.update(task, advance=count, total=total),
         )
     explore.write_tables(found, output)
-    page = explore_page.write(found, data.resolve().name, output)
+    page = pages.write(found, data.resolve().name, output)
     for concern in found.concerns:
         print(f"{concern.level:>5}: {concern.text}")
     print(f"{page}: {len(found.survey.measured):,} files")

@@ -35,7 +35,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print a line for each file; 1 where one of them could not be scored."""
     from beam_pipeline.errors import NotScored
-    from trainer import predict
+    from trainer.explanation import predict
 
     model_dir = arguments.model or predict.DEFAULT_MODEL
     reader = predict.reader(model_dir, arguments.operating_point, arguments.threshold)

@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the sheet; the exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from trainer import dataset, preview
+    from trainer import preview
+    from trainer.data import dataset
 
     recipe = recipes.load(arguments.recipe, arguments.set)
     examples = dataset.find(arguments.data, dataset.Naming())

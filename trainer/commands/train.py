@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer import dataset, recipes
+from trainer import recipes
+from trainer.data import dataset
 
 if TYPE_CHECKING:
     from beam_pipeline.manifest import Manifest
     from trainer.architectures import Weights
     from trainer.blessing import Terms
-    from trainer.split import Division
+    from trainer.data.split import Division
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -182,7 +183,7 @@ def division(arguments: argparse.Namespace) -> Division:
     Raises:
         ValueError: a fold that is none, or together with a given split.
     """
-    from trainer.split import Division
+    from trainer.data.split import Division
 
     fold, folds = None, 1
     if arguments.fold is not None:

@@ -13,9 +13,9 @@ from trainer import recipes
 from trainer.commands import train
 
 if TYPE_CHECKING:
+    from trainer.data.split import Division
     from trainer.recipes import Recipe
     from trainer.search_space import Changes
-    from trainer.split import Division
     from trainer.tune import Study, Trial
 
 

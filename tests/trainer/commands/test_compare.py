@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.trainer import predicted
-from trainer import predictions, report
 from trainer.commands import compare, evaluate
+from trainer.evaluation import predictions, report
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 

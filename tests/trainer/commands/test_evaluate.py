@@ -15,8 +15,8 @@ from PIL import Image
 
 from tests import radiographs
 from tests.trainer import predicted
-from trainer import predictions, report
 from trainer.commands import evaluate
+from trainer.evaluation import predictions, report
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 

@@ -1,0 +1,1 @@
+"""Labelled files, whose patients are divided, and the model inputs they become."""

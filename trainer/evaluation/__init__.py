@@ -1,0 +1,1 @@
+"""What a model said of labelled images: thresholds, figures, pages."""

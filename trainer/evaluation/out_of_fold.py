@@ -1,0 +1,66 @@
+"""What the models of several folds said of the patients that each held out, as one.
+
+A threshold chosen on a tenth of the patients is as uncertain as they are few. Models of
+the same recipe, each trained without one fold of the patients, give a score to every
+patient that no model learned from: thresholds chosen on those rest on all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from trainer.evaluation import predictions
+from trainer.evaluation.predictions import Predictions
+
+_SAME = ("task", "classes", "findings")
+
+
+def pooled(files: Sequence[Path], judged: Predictions) -> Predictions:
+    """What the folds' models say of their held-out images, calibrated each by itself.
+
+    Args:
+        files: `predictions.parquet` of each fold.
+        judged: predictions whose patients are to judge the thresholds, and therefore
+            may not choose them: they are left out.
+
+    Raises:
+        ValueError: predictions of other classes, an image that two folds held out, or
+            nobody left.
+    """
+    folds = [_held_out(path, judged) for path in files]
+    names = np.concatenate([fold.names for fold in folds])
+    if len(set(names.tolist())) < len(names):
+        raise ValueError(
+            "--tuned_on: two of the folds held out the same images; give one fold of "
+            "each kind, as `train --fold K/N` made them"
+        )
+    left = ~np.isin(names, judged.names)
+    if not left.any():
+        raise ValueError("--tuned_on: no images are left besides the held-out ones")
+    everything = replace(
+        folds[0],
+        names=names,
+        labels=np.concatenate([fold.labels for fold in folds]),
+        logits=np.concatenate([fold.logits for fold in folds]),
+        patients=np.concatenate([fold.patients for fold in folds]),
+        parts=np.concatenate([fold.parts for fold in folds]),
+        columns={},
+        spread=None,
+    )
+    return everything.chosen(left)
+
+
+def _held_out(path: Path, judged: Predictions) -> Predictions:
+    found = predictions.load(path).part("held_out")
+    for name in _SAME:
+        if getattr(found, name) != getattr(judged, name):
+            raise ValueError(
+                f"--tuned_on {path} differs in {name}: {getattr(found, name)}, not "
+                f"{getattr(judged, name)}"
+            )
+    # Divided by its own temperature, each fold's logits mean the same.
+    return replace(found, logits=found.logits / found.temperature, temperature=1.0)

@@ -1,0 +1,1 @@
+"""A data set, looked at before anything is trained on it."""
