@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from beam_pipeline import manifest as manifests
 from tests import radiographs
 from tests.trainer import films
 from trainer import __main__, recipes, train
+from trainer.blessing import Terms
+from trainer.data.split import Division
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("tensorflow", "keras", "sklearn", "scipy")
@@ -36,7 +39,7 @@ def test_help_names_every_flag(capsys):
     with pytest.raises(SystemExit):
         __main__.main(["train", "--help"])
     shown = capsys.readouterr().out
-    assert all(f"--{name}" in shown for name, _, _ in NUMBERS)
+    assert all(f"--{name}" in shown for name in FLAGS)
 
 
 @pytest.fixture
@@ -68,41 +71,75 @@ def test_without_flags_a_run_is_that_of_the_first_recipe(given):
     assert run.card.version == "1"
 
 
-NUMBERS = [
-    ("width", "0.25", 0.25),
-    ("image_size", "32", 32),
-    ("batch_size", "8", 8),
-    ("dropout", "0.5", 0.5),
-    ("head_epochs", "0", 0),
-    ("head_learning_rate", "0.02", 0.02),
-    ("fine_tune_epochs", "7", 7),
-    ("fine_tune_learning_rate", "1e-5", 1e-5),
-    ("early_stopping_patience", "9", 9),
-    ("reduce_lr_patience", "4", 4),
-    ("rotation", "3", 3.0),
-    ("shift", "0.5", 0.5),
-    ("zoom", "0.4", 0.4),
-    ("brightness", "0.3", 0.3),
-    ("contrast", "0", 0.0),
-]
+FLAGS = (
+    *("data", "output", "recipe", "set", "weights", "card", "teacher", "require"),
+    *("replaces", "also_keras", "patient_pattern", "class_pattern", "subtype_pattern"),
+    *("split", "fold", "min_validation", "cache", "seed", "split_seed"),
+)
+
+
+def test_a_change_of_the_recipe_reaches_the_run(given, tiny):
+    run = given("--recipe", "tiny", "--set", "head.dropout=0.4", "--set", "width=0.5")
+    expected = dataclasses.replace(tiny, head=recipes.Head(dropout=0.4), width=0.5)
+    assert run.recipe == expected
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "value"), NUMBERS, ids=[name for name, _, _ in NUMBERS]
+    ("flags", "expected"),
+    [
+        ([], Division(seed=1)),
+        (["--split_seed", "7", "--seed", "9"], Division(seed=7)),
+        (["--split", "given"], Division(seed=1, given=True, folds=1)),
+        (["--fold", "2/5"], Division(seed=1, fold=2, folds=5)),
+        (["--min_validation", "4"], Division(seed=1, least_validation=4)),
+    ],
+    ids=["default", "seed", "given", "fold", "validation"],
 )
-def test_each_number_of_the_recipe_has_a_flag(given, name, text, value):
-    recipe, default = given(f"--{name}", text).recipe, recipes.RECIPES["mobilenet"]
-    found = {**vars(recipe), **vars(recipe.augmentation)}
-    expected = {**vars(default), **vars(default.augmentation), name: value}
-    del found["augmentation"], expected["augmentation"]
-    assert found == expected
+def test_how_patients_are_divided_reaches_the_run(given, flags, expected):
+    division = given(*flags).division
+    if expected.fold is None:
+        expected = dataclasses.replace(expected, folds=division.folds)
+    assert division == expected
 
 
-def test_the_chosen_recipe_is_the_one_that_flags_change(given, tiny):
-    run = given("--recipe", "tiny", "--dropout", "0.4")
-    assert run.recipe.backbone == "tiny"
-    assert run.recipe.head_learning_rate == tiny.head_learning_rate
-    assert run.recipe.dropout == 0.4
+def test_terms_reach_the_run(given):
+    assert given().terms == Terms({"auc": 0.9})
+    terms = given("--require", "auc=0.8", "--require", "accuracy=0.7").terms
+    assert terms == Terms({"auc": 0.8, "accuracy": 0.7})
+    assert given("--replaces", "old").terms.replaces == Path("old")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--fold", "6/5"], "--fold 6/5 is not K/N"),
+        (["--fold", "0/5"], "--fold 0/5 is not K/N"),
+        (["--fold", "second"], "--fold second is not K/N"),
+        (["--fold", "1/1"], "two folds or more"),
+        (["--fold", "1/5", "--split", "given"], "cannot go with --split given"),
+        (["--require", "auc"], "--require auc is not METRIC=X"),
+        (["--require", "auc=high"], "--require auc=high is not METRIC=X"),
+        (["--require", "acu=0.9"], "--require acu: it can be auc, average_precision"),
+        # Less of it is better.
+        (["--require", "brier_score=0.1"], "--require brier_score: it can be auc"),
+        (["--set", "imagesize=3"], "field imagesize of a recipe"),
+        (["--recipe", "alexnet"], "there is no recipe 'alexnet'"),
+        (["--set", "backbone=alexnet"], "backbone is 'alexnet', expected one of"),
+        (["--set", "image_size=8"], "image_size is 8; mobilenet takes 32 or more"),
+        (["--label_pattern", "x"], None),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_flags_that_cannot_be_meant_are_refused_before_data_are_read(
+    capsys, tmp_path, flags, said
+):
+    command = ["--data", tmp_path, "--output", tmp_path / "o", "--weights", "none"]
+    if said is None:
+        with pytest.raises(SystemExit) as ending:
+            __main__.main(["train", *map(str, command), *flags])
+        assert ending.value.code == 2
+    else:
+        assert said in refused(capsys, *command, *flags)
 
 
 def test_weights_card_seed_and_pattern_reach_the_run(given, tmp_path):
@@ -116,7 +153,7 @@ def test_weights_card_seed_and_pattern_reach_the_run(given, tmp_path):
         *("--patient_pattern", "p(x)"),
     )
     assert (run.weights, run.card.version) == (weights, "9")
-    assert (run.seed, run.patient_pattern) == (17, "p(x)")
+    assert (run.seed, run.naming.patient) == (17, "p(x)")
 
 
 @pytest.mark.parametrize(
@@ -130,8 +167,7 @@ def test_weights_card_seed_and_pattern_reach_the_run(given, tmp_path):
     ],
 )
 def test_the_default_pattern_finds_the_patients_of_kermany(given, name, patient):
-    pattern = train.dataset.re.compile(given().patient_pattern)
-    match = pattern.search(name)
+    match = re.search(given().naming.patient, name)
     assert (match and match[1]) == patient
 
 
@@ -170,6 +206,7 @@ def test_weights_that_are_not_there_are_refused(capsys, usual, tmp_path, tiny):
 
 
 def test_weights_that_are_none_are_refused(capsys, usual, tmp_path, tiny):
+    usual += ["--min_validation", "5"]
     weights = tmp_path / "broken.weights.h5"
     weights.write_text("no weights")
     refused(capsys, *usual, "--weights", weights)
@@ -184,7 +221,7 @@ def test_data_without_classes_are_refused(capsys, tmp_path):
         *("--output", tmp_path / "model"),
         *("--weights", "none"),
     )
-    assert "0 class folders" in said
+    assert "0 classes with files" in said
     assert not (tmp_path / "model").exists()
 
 
@@ -197,6 +234,7 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(capsys, tmp_path, tiny):
         *("--output", tmp_path / "model"),
         *("--recipe", "tiny"),
         *("--weights", "none"),
+        *("--min_validation", "1"),
     )
     assert "NORMAL/notes.txt: UNRECOGNISED" in said
 
@@ -219,41 +257,13 @@ def test_a_pattern_that_is_no_regular_expression_is_refused(capsys, usual, tiny)
         [],
         ["train"],
         ["train", "--data", "d", "--output", "o"],
-        ["train", "--data", "d", "--output", "o", "--weights", "none", "--imag", "32"],
-        ["train", "--data", "d", "--output", "o", "--weights", "none", "--width", "x"],
-        ["train", "--data", "d", "--output", "o", "--weights", "none", "--recipe", "x"],
+        ["train", "--data", "d", "--output", "o", "--weights", "none", "--rec", "x"],
+        ["train", "--data", "d", "--output", "o", "--weights", "none", "--seed", "x"],
     ],
-    ids=["nothing", "no data", "no weights", "half a flag", "no number", "no recipe"],
+    ids=["nothing", "no data", "no weights", "half a flag", "no number"],
 )
 def test_a_command_line_that_cannot_be_meant_is_refused(capsys, flags):
     with pytest.raises(SystemExit) as ending:
         __main__.main(flags)
     assert ending.value.code == 2
     assert "usage" in capsys.readouterr().err
-
-
-def test_a_mobilenet_is_trained_by_one_command(
-    chest_xray, few_resamples, tmp_path, capsys
-):
-    output = tmp_path / "mobilenet"
-    code = __main__.main(
-        [
-            "train",
-            *("--data", str(chest_xray)),
-            *("--output", str(output)),
-            *("--weights", "none"),
-            *("--width", "0.25"),
-            *("--image_size", "32"),
-            *("--head_epochs", "1"),
-            *("--fine_tune_epochs", "2"),
-        ]
-    )
-    assert code == 0
-    manifest = manifests.load(output)
-    assert manifests.verify(manifest, output).startswith("sha256:")
-    assert (manifest.recipe["backbone"], manifest.recipe["width"]) == (
-        "mobilenet",
-        0.25,
-    )
-    assert manifest.training_data.images == 120
-    assert f"{output}: mobilenet 1, on held-out patients" in capsys.readouterr().out

@@ -141,4 +141,5 @@ def test_a_model_of_several_labels_scores(night, tmp_path):
     assert manifest.findings == manifest.classes == ("EFFUSION", "MASS")
     assert row["label"] is None
     assert row["score"] == pytest.approx(max(row["probabilities"]))
-    assert len(row["threshold"] if isinstance(row["threshold"], list) else [1]) >= 1
+    points = manifest.operating_points
+    assert {len(point.thresholds) for point in points.values()} == {2}

@@ -1,22 +1,32 @@
-"""One run, from a folder of images to a model: each part has done its own work."""
+"""One run, from images to a model: each part has done its own work."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-from collections import Counter, defaultdict
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.special import softmax
+from sklearn.metrics import roc_auc_score
 
 from beam_pipeline import images, saved_model
 from beam_pipeline import manifest as manifests
 from tests.trainer import films
-from trainer import __main__, train
+from trainer import __main__, describe, train
 from trainer.card import Card
-from trainer.data import dataset
-from trainer.data.dataset import DatasetError
+from trainer.data import dataset, split
+from trainer.data.dataset import DatasetError, Naming
+from trainer.data.split import Division
+from trainer.evaluation import predictions
+from trainer.run import Data, Run
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -24,21 +34,10 @@ def manifest(trained):
     return manifests.load(trained.model_dir)
 
 
-@dataclasses.dataclass(frozen=True)
-class Part:
-    positives: np.ndarray
-    scores: np.ndarray
-
-    def rates(self, threshold):
-        flagged = self.scores >= threshold
-        return flagged[self.positives].mean(), 1 - flagged[~self.positives].mean()
-
-
-def scored(rows):
-    return Part(
-        np.array([row["class"] == "PNEUMONIA" for row in rows]),
-        np.array([float(row["score"]) for row in rows]),
-    )
+def rates(found, threshold):
+    flagged = found.scores >= threshold
+    positives = found.positives
+    return flagged[positives].mean(), 1 - flagged[~positives].mean()
 
 
 def test_the_model_is_one_that_the_pipeline_loads(trained):
@@ -54,54 +53,59 @@ def test_the_manifest_says_what_was_given(trained, manifest):
     assert (manifest.preparation.height, manifest.preparation.width) == (32, 32)
     assert (manifest.version, manifest.limits) == ("7", "everything")
     assert manifest.training_data.source == "made in code"
-    assert manifest.training_data.seed == 3
+    assert manifest.training_data.seed == 5
     assert manifest.recipe["backbone"] == "tiny"
-    assert manifest.recipe["fine_tune_epochs"] == 4
+    assert manifest.recipe["stages"][1]["epochs"] == 4
     assert manifest.recipe["augmentation"]["rotation"] == 10
+    assert manifest.explanation.method == "Grad-CAM"
+    assert manifest.spread is None
 
 
-def test_every_image_has_a_score(trained):
+def test_every_image_has_a_prediction(trained):
     files = {
         p.relative_to(trained.data).as_posix() for p in trained.data.rglob("*.png")
     }
-    rows = trained.rows()
-    assert {row["path"] for row in rows} == files
-    assert len(rows) == len(files) == 120
-    assert all(row["path"].startswith(row["class"] + "/") for row in rows)
+    found = trained.predictions
+    assert set(found.names) == files
+    assert len(found) == len(files) == 120
+    classes = np.array(found.classes)[found.labels.argmax(axis=1)]
+    assert all(n.startswith(c + "/") for n, c in zip(found.names, classes, strict=True))
 
 
 def test_no_patient_is_in_two_parts(trained):
     parts = defaultdict(set)
-    for row in trained.rows():
-        name = row["path"].split("/")[1]
+    for path, part in zip(
+        trained.predictions.names, trained.predictions.parts, strict=True
+    ):
+        name = path.split("/")[1]
         patient = name[:7] if name.startswith("IM") else name.split("_")[0]
-        parts[patient].add(row["part"])
+        parts[patient].add(part)
     assert len(parts) == 80
     assert all(len(found) == 1 for found in parts.values())
 
 
-def test_the_split_in_the_manifest_is_that_of_the_scores(trained, manifest):
+def test_the_split_in_the_manifest_is_that_of_the_predictions(trained, manifest):
     for name, described in manifest.training_data.split.items():
-        rows = trained.rows(name)
-        assert described.images == len(rows) > 0
-        assert described.patients == len({row["patient"] for row in rows})
-        assert described.images_by_class == Counter(row["class"] for row in rows)
+        part = trained.predictions.part(name)
+        assert described.images == len(part) > 0
+        assert described.patients == len(set(part.patients))
+        counts = dict(zip(part.classes, part.labels.sum(axis=0).tolist(), strict=True))
+        assert described.images_by_class == counts
 
 
 def test_scores_are_those_of_the_model_on_files_as_the_pipeline_reads_them(
     trained, manifest
 ):
-    rows = trained.rows()
+    found = trained.predictions
     pixels = []
-    for row in rows:
-        with (trained.data / row["path"]).open("rb") as stream:
+    for name in found.names:
+        with (trained.data / name).open("rb") as stream:
             header = images.read_header(stream)
             stream.seek(0)
             picture = images.decode(stream.read(), header)
         pixels.append(images.prepare(picture.pixels, manifest.preparation))
-    found = saved_model.load(trained.model_dir).infer(np.stack(pixels))
-    scores = [float(row["score"]) for row in rows]
-    assert found.probabilities[:, 1] == pytest.approx(scores, abs=1e-4)
+    inference = saved_model.load(trained.model_dir).infer(np.stack(pixels))
+    np.testing.assert_allclose(inference.probabilities[:, 1], found.scores, atol=1e-4)
 
 
 def test_the_model_has_learned_the_finding(manifest):
@@ -110,63 +114,192 @@ def test_the_model_has_learned_the_finding(manifest):
 
 
 def test_metrics_are_those_of_the_held_out_images(trained, manifest):
-    held_out = scored(trained.rows("held_out"))
-    found, metrics = held_out.scores[held_out.positives], manifest.metrics
-    normal = held_out.scores[~held_out.positives]
-    pairs = np.subtract.outer(found, normal)
-    auc = (pairs > 0).mean() + (pairs == 0).mean() / 2
+    held_out = trained.predictions.part("held_out")
+    metrics = manifest.metrics
+    auc = roc_auc_score(held_out.positives, held_out.scores)
     threshold = manifest.operating_points["default"].thresholds[0]
     right = (held_out.scores >= threshold) == held_out.positives
     brier = np.square(held_out.scores - held_out.positives).mean()
     assert metrics["auc"].value == pytest.approx(auc, abs=1e-9)
     assert metrics["accuracy"].value == pytest.approx(right.mean())
-    assert metrics["brier_score"].value == pytest.approx(brier, abs=1e-5)
-    assert {figure.n for figure in metrics.values()} == {len(held_out.scores)}
+    assert metrics["brier_score"].value == pytest.approx(brier, abs=1e-9)
+    assert {figure.n for figure in metrics.values()} == {len(held_out)}
 
 
 def test_operating_points_are_measured_on_held_out_images(trained, manifest):
-    held_out = scored(trained.rows("held_out"))
+    held_out = trained.predictions.part("held_out")
     for point in manifest.operating_points.values():
         found = point.sensitivity.value, point.specificity.value
-        assert found == pytest.approx(held_out.rates(point.thresholds[0]))
+        assert found == pytest.approx(rates(held_out, point.thresholds[0]))
         assert point.sensitivity.n == held_out.positives.sum()
         assert point.specificity.n == (~held_out.positives).sum()
 
 
+def test_the_temperature_is_the_best_for_validation_images_alone():
+    examples = films.examples([[1] * 200, [1] * 200])
+    parts = split.split(examples, Division(seed=1))
+    signs = np.repeat([-1, 1], 200)
+    random = np.random.default_rng(6)
+    # Often wrong, and more sure of itself than it should be.
+    margin = random.normal(3 * signs, 6)
+    logits = np.stack([0 * margin, margin], axis=1).astype(np.float32)
+    pixels = np.zeros((400, 1, 1, 1), np.uint8)
+    data = Data(examples, parts, pixels, ("CLASS1",))
+    found = describe.predictions_of(data, {"logits": logits}).temperature
+    grid = np.exp(np.linspace(-3, 3, 3001))
+
+    def best(chosen):
+        losses = np.logaddexp(0, np.outer(-1 / grid, (signs * margin)[chosen]))
+        return grid[losses.mean(axis=1).argmin()]
+
+    assert found == pytest.approx(best(parts == "validation"), rel=0.005)
+    assert found != pytest.approx(best(parts == "held_out"), rel=0.02)
+    assert found != pytest.approx(best(parts != ""), rel=0.02)
+
+
 def test_logs_are_left_beside_the_model(trained):
     assert {path.name for path in trained.logs.iterdir()} == {
-        "best.weights.h5",
-        "fine_tune.csv",
-        "head.csv",
-        "scores.csv",
+        "cache",
+        "member-1",
+        "predictions.parquet",
+        "run.json",
+    }
+    assert {path.name for path in (trained.logs / "member-1").iterdir()} == {
+        "best.npz",
+        "checkpoint.npz",
+        "history.csv",
+        "tensorboard",
     }
 
 
-def test_the_same_command_gives_the_same_scores_again(trained, few_resamples, tmp_path):
+def again(trained, tmp_path, *flags):
+    """The manifest of another run of the same command, and its predictions."""
     output = tmp_path / "again"
-    assert __main__.main([*trained.command, "--output", str(output)]) == 0
-    again = (tmp_path / "again.training" / "scores.csv").read_bytes()
-    assert again == (trained.logs / "scores.csv").read_bytes()
+    assert __main__.main([*trained.command, "--output", str(output), *flags]) == 0
+    found = predictions.load(tmp_path / "again.training" / predictions.FILE)
+    return manifests.load(output), found
 
 
-def test_the_seed_of_the_command_is_that_of_the_split(trained, manifest):
-    examples = dataset.find(trained.data, manifest.training_data.patient_pattern)
-    names = [path.relative_to(trained.data).as_posix() for path in examples.paths]
-    found = {row["path"]: row["part"] for row in trained.rows()}
-    expected = dict(zip(names, dataset.split(examples, seed=3), strict=True))
-    other = dict(zip(names, dataset.split(examples, seed=4), strict=True))
-    assert found == expected != other
+def test_the_same_command_gives_the_same_answers_again(
+    trained, few_resamples, tmp_path
+):
+    _, found = again(trained, tmp_path, "--cache", str(tmp_path / "cache"))
+    np.testing.assert_array_equal(found.logits, trained.predictions.logits)
+    assert found.temperature == trained.predictions.temperature
+    assert not (tmp_path / "again.training" / "cache").exists()
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_the_split_seed_is_that_of_the_split(trained):
+    examples = dataset.find(trained.data, Naming())
+    expected, other = (
+        split.split(examples, Division(seed=seed)).tolist() for seed in (5, 3)
+    )
+    assert trained.predictions.parts.tolist() == expected != other
+
+
+ONE_EPOCH = ("--set", "stages=[{unfrozen=1.0, epochs=1, learning_rate=0.01}]")
+
+
+def test_several_networks_and_mirror_images_are_one_model(
+    trained, few_resamples, tmp_path
+):
+    changes = ("--set", "members=2", "--set", "test_time_augmentation=true")
+    manifest, found = again(trained, tmp_path, *changes, *ONE_EPOCH)
+    assert manifest.spread.of == 2
+    assert manifest.recipe["members"] == 2
+    model = saved_model.load(tmp_path / "again")
+    pixels, _ = films.films(seed=4, count=6)
+    inference = model.infer(pixels)
+    assert inference.spread.shape == (6,)
+    assert (inference.spread >= 0).all()
+    mirrored = model.infer(pixels[:, :, ::-1]).probabilities
+    np.testing.assert_allclose(mirrored, inference.probabilities, atol=1e-5)
+    assert found.spread is not None
+    one, other = (
+        (tmp_path / "again.training" / f"member-{number}" / "best.npz").read_bytes()
+        for number in (1, 2)
+    )
+    assert one != other
+
+
+def test_a_teacher_may_be_a_model_or_what_it_predicted(
+    trained, few_resamples, tmp_path
+):
+    logits = []
+    for number, teacher in enumerate(
+        (trained.model_dir, trained.logs / predictions.FILE)
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        share = ("--set", "distillation=0.9")
+        teach = ("--teacher", str(teacher), *share, *ONE_EPOCH)
+        _, found = again(trained, folder, *teach)
+        logits.append(found.logits)
+    np.testing.assert_allclose(*logits, atol=1e-2)
+
+
+@pytest.mark.parametrize("teacher", [True, False], ids=["no share", "no teacher"])
+def test_a_teacher_and_its_share_belong_together(trained, tmp_path, capsys, teacher):
+    flags = ["--teacher", str(trained.model_dir)]
+    flags = flags if teacher else ["--set", "distillation=0.5"]
+    output = ["--output", str(tmp_path / "again")]
+    assert __main__.main([*trained.command, *output, *flags]) == 2
+    assert "give both" in capsys.readouterr().err
+
+
+def test_a_model_that_misses_what_is_required_is_not_blessed(
+    trained, manifest, few_resamples, tmp_path
+):
+    assert manifest.blessing.blessed
+    assert manifest.blessing.required == {"auc": 0.9}
+    terms = ("--require", "auc=0.5", "--require", "accuracy=1.01")
+    missed, _ = again(trained, tmp_path, *terms, *ONE_EPOCH)
+    assert not missed.blessing.blessed
+    held, failed = sorted(missed.blessing.reasons, reverse=True)
+    assert held.endswith("held")
+    assert failed.endswith("of 1.01: missed")
+
+
+def test_a_model_that_is_no_better_than_the_one_it_replaces_is_not_blessed(
+    trained, few_resamples, tmp_path
+):
+    replaced, _ = again(trained, tmp_path, "--replaces", str(trained.model_dir))
+    assert not replaced.blessing.blessed
+    assert replaced.blessing.compared_with.startswith("model 7 sha256:")
+    assert replaced.blessing.reasons[-1].endswith("of model: missed")
+
+
+def test_a_model_that_cannot_be_replaced_is_refused_before_training(
+    trained, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(train.members, "train", lambda *_: pytest.fail("it trained"))
+    flags = ["--output", str(tmp_path / "o"), "--replaces", str(trained.model_dir)]
+    other = ["--set", "resize=pad"]
+    assert __main__.main([*trained.command, *flags, *other]) == 2
+    assert "v1:32x32:stretch" in capsys.readouterr().err
+
+
+def test_another_recipe_in_the_same_place_is_refused(trained, tmp_path, capsys):
+    output = tmp_path / "model"
+    logs = tmp_path / "model.training"
+    logs.mkdir()
+    (logs / "run.json").write_bytes((trained.logs / "run.json").read_bytes())
+    command = [*trained.command, "--output", str(output), "--set", "batch_size=8"]
+    assert __main__.main(command) == 2
+    assert f"{logs} holds a run with another recipe" in capsys.readouterr().err
 
 
 @pytest.fixture
 def run(tiny, chest_xray, tmp_path):
-    return train.Run(
+    return Run(
         data=chest_xray,
+        naming=Naming(),
+        division=Division(seed=1, least_validation=5),
         output=tmp_path / "models" / "new",
         recipe=tiny,
         weights=None,
         card=Card(),
-        patient_pattern=r"^(person\d+|IM-\d+)",
         seed=1,
     )
 
@@ -182,98 +315,80 @@ def test_a_model_is_never_written_over(run):
 
 def test_data_that_cannot_be_split_leave_no_model(run):
     with pytest.raises(DatasetError, match="1 patients"):
-        train.train(dataclasses.replace(run, patient_pattern="^"))
+        train.train(dataclasses.replace(run, naming=Naming(patient="I|p")))
     assert not run.output.exists()
 
 
 def test_findings_that_are_no_class_are_refused_before_training(run, monkeypatch):
-    monkeypatch.setattr(train.fit, "fit", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(train.members, "train", lambda *_: pytest.fail("it trained"))
     card = Card(findings=("TUBERCULOSIS",))
     with pytest.raises(manifests.ManifestError, match="TUBERCULOSIS"):
         train.train(dataclasses.replace(run, card=card))
 
 
-@pytest.fixture
-def train_to(run, tmp_path, few_resamples, monkeypatch):
-    """Train a network that gives `logits` to as many tiny files, class by class."""
-
-    def write_and_train(classes, logits):
-        each = len(logits) // len(classes)
-        for index, name in enumerate(classes):
-            numbers = range(each * index, each * (index + 1))
-            films.write_numbered(tmp_path / "data" / name, numbers)
-        monkeypatch.setattr(train.fit, "fit", lambda *_: None)
-        monkeypatch.setattr(train, "_logits", lambda *_: logits)
-        monkeypatch.setattr(train.export, "export", lambda *_: None)
-        manifest = train.train(dataclasses.replace(run, data=tmp_path / "data"))
-        with (run.output.with_name("new.training") / "scores.csv").open() as stream:
-            return manifest, list(csv.DictReader(stream))
-
-    return write_and_train
+def command_line(data, output):
+    """A run of some seconds, in a process of its own."""
+    changes = ("image_size=32", "head.dense=[16]", "batch_size=8")
+    stages = "stages=[{unfrozen=0.0, epochs=4, learning_rate=0.001}, "
+    stages += "{unfrozen=1.0, epochs=12, learning_rate=0.001}]"
+    command = [sys.executable, "-m", "trainer", "train", "--recipe", "custom_cnn"]
+    command += ["--data", str(data), "--output", str(output), "--weights", "none"]
+    command += ["--min_validation", "1", "--require", "auc=0", "--set", stages]
+    return command + [part for change in changes for part in ("--set", change)]
 
 
-@pytest.fixture
-def confused(train_to):
-    """Manifest, rows and the logit of PNEUMONIA, where many scores are wrong."""
-    random = np.random.default_rng(6)
-    margin = random.normal(np.repeat([-3, 3], 120), 6).astype(np.float32)
-    logits = np.stack([0 * margin, margin], axis=1)
-    manifest, rows = train_to(["NORMAL", "PNEUMONIA"], logits)
-    return manifest, rows, margin.astype(np.float64)
+@pytest.mark.slow
+def test_a_process_that_is_killed_thrice_ends_as_one_that_was_not(chest_xray, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command_line(chest_xray, whole), env=environment, check=True)
+    history = tmp_path / "killed.training" / "member-1" / "history.csv"
+    random = np.random.default_rng()
+    for epochs in (1, 5, 11):
+        process = subprocess.Popen(command_line(chest_xray, killed), env=environment)
+        while not history.exists() or len(history.read_text().splitlines()) <= epochs:
+            assert process.poll() is None
+            time.sleep(0.02)
+        time.sleep(random.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command_line(chest_xray, killed), env=environment, check=True)
+    for name in (
+        "member-1/best.npz",
+        "member-1/checkpoint.npz",
+        "member-1/history.csv",
+    ):
+        found = (tmp_path / "killed.training" / name).read_bytes()
+        assert found == (tmp_path / "whole.training" / name).read_bytes(), name
+    one, other = (
+        predictions.load(tmp_path / f"{name}.training" / predictions.FILE)
+        for name in ("whole", "killed")
+    )
+    np.testing.assert_array_equal(one.logits, other.logits)
 
 
-def test_the_temperature_is_the_best_for_validation_images_alone(confused):
-    manifest, rows, margin = confused
-    sign = np.array([1 if row["class"] == "PNEUMONIA" else -1 for row in rows])
-    parts = np.array([row["part"] for row in rows])
-    grid = np.exp(np.linspace(-3, 3, 3001))
-
-    def best(chosen):
-        losses = np.logaddexp(0, np.outer(-1 / grid, (sign * margin)[chosen]))
-        return grid[losses.mean(axis=1).argmin()]
-
-    found = manifest.calibration.temperature
-    assert found == pytest.approx(best(parts == "validation"), rel=0.005)
-    assert found != pytest.approx(best(parts == "held_out"), rel=0.02)
-    assert found != pytest.approx(best(parts != ""), rel=0.02)
+MIRRORED = """
+import sys
+import tensorflow as tf
+cpu, = tf.config.list_physical_devices("CPU")
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
+from trainer import __main__, members
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+assert strategy.num_replicas_in_sync == 2
+members._strategy = lambda: strategy
+sys.exit(__main__.main(sys.argv[1:]))
+"""
 
 
-def test_thresholds_are_the_best_for_validation_images_alone(confused):
-    manifest, rows, _ = confused
-    (threshold,) = manifest.operating_points["default"].thresholds
-
-    def reached_and_best(name):
-        part = scored([row for row in rows if row["part"] == name])
-        candidates = [0.0, *part.scores.tolist(), 1.0]
-        every = [min(part.rates(candidate)) for candidate in candidates]
-        return min(part.rates(threshold)), max(every)
-
-    reached, best = reached_and_best("validation")
-    assert reached == pytest.approx(best)
-    reached, best = reached_and_best("held_out")
-    assert reached < best
-
-
-def test_probabilities_that_add_up_to_a_hair_above_1_are_a_score_of_1(
-    train_to, monkeypatch
-):
-    drawn = np.random.default_rng(1).normal(size=(5000, 3)).astype(np.float32)
-    drawn[:, 1] -= 100
-    sums = softmax(drawn.astype(np.float64), axis=1)[:, [0, 2]].sum(axis=1)
-    logits = np.resize(drawn[sums > 1], (60, 3))
-    monkeypatch.setattr(train.calibrate, "temperature", lambda *_: 1.0)
-    manifest, _ = train_to(["BACTERIA", "NORMAL", "VIRUS"], logits)
-    assert manifest.findings == ("BACTERIA", "VIRUS")
-    assert manifest.task == "multiclass"
-
-
-def test_the_list_of_scores_parts_what_the_model_parts(train_to, monkeypatch):
-    # A confident model: all of these round to 0.000000 or 1.000000.
-    sure = np.linspace(14, 18, 20)
-    margin = np.concatenate([-sure, sure]).astype(np.float32)
-    monkeypatch.setattr(train.calibrate, "temperature", lambda *_: 1.0)
-    logits = np.stack([0 * margin, margin], axis=1)
-    _, rows = train_to(["NORMAL", "PNEUMONIA"], logits)
-    scores = [float(row["score"]) for row in rows]
-    assert scores == pytest.approx(1 / (1 + np.exp(-margin.astype(np.float64))))
-    assert len(set(scores)) == 40
+@pytest.mark.slow
+def test_two_devices_train_one_network(chest_xray, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    flags = command_line(chest_xray, tmp_path / "model")[3:]
+    subprocess.run(
+        [sys.executable, "-c", MIRRORED, *flags], env=environment, check=True
+    )
+    model = saved_model.load(tmp_path / "model")
+    assert model.manifest.metrics["auc"].value > 0.9
+    history = (tmp_path / "model.training" / "member-1" / "history.csv").read_text()
+    assert len(history.splitlines()) > 4
