@@ -14,7 +14,6 @@ import numpy as np
 
 from trainer.recipes import Head, Recipe
 
-
 Channels = tuple[float, float, float]
 
 

@@ -140,7 +140,10 @@ def _layout_of(network: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     """What the middle of a network sees, as one graph for all batches."""
     layout = keras.Model(network.input, network.outputs[2])
     given = tf.TensorSpec((None, *network.input.shape[1:]), tf.float32)
-    return tf.function(partial(layout, training=False), input_signature=[given])
+    see: Callable[[tf.Tensor], tf.Tensor] = tf.function(
+        partial(layout, training=False), input_signature=[given]
+    )
+    return see
 
 
 def describe(scores: Floats, features: str) -> Outlier:

@@ -104,7 +104,7 @@ class Network(Scorer):
         body = network.get_layer("body")
         # TensorFlow saves whatever object it finds in here. A Keras model is made of
         # thousands, of which the weights alone are served: it is kept out of sight.
-        self._keras = lambda: network
+        self._keras: Callable[[], keras.Model] = lambda: network
         self._weights = [variable.value for variable in network.weights]
         # One graph, also where several signatures are made of it: a backbone takes
         # seconds to trace, to save and to load.

@@ -164,9 +164,10 @@ def matrix(name, value):
 def test_an_image_is_moved_about_its_middle_as_scipy_moves_it(name, largest):
     plain = smooth()
     found = []
-    for before, after in zip(plain, vary(plain, only(**{name: largest})), strict=True):
+    varied = vary(plain, only(**{name: largest}))
+    for before, after in zip(plain.astype(np.float64), varied, strict=True):
 
-        def moved(value, before=before[..., 0].astype(np.float64)):
+        def moved(value, before=before[..., 0]):
             turn = matrix(name, value)
             middle = np.array([20.0, 20.0])
             return ndimage.affine_transform(
@@ -195,9 +196,11 @@ def test_a_crop_is_a_part_of_the_image_enlarged():
     varied = vary(plain, only(crop=0.4))
     rows = np.linspace(0, 1, 41)
     shares = []
-    for before, after in zip(plain[..., 0], varied[..., 0], strict=True):
+    for before, after in zip(
+        plain[..., 0].astype(np.float64), varied[..., 0], strict=True
+    ):
 
-        def cropped(place, before=before.astype(np.float64)):
+        def cropped(place, before=before):
             top, left, kept = place
             grid = [40 * (start + kept * rows) for start in (top, left)]
             return ndimage.map_coordinates(
@@ -220,7 +223,7 @@ def test_a_crop_is_a_part_of_the_image_enlarged():
         top, left, kept = best.x
         shares.append(kept)
         assert 0.599 <= kept <= 1.001
-        assert -1e-3 <= min(top, left)
+        assert min(top, left) >= -1e-3
         assert max(top, left) + kept <= 1 + 1e-3
         # Nothing from outside: no black moves in.
         assert after.min() >= before.min() - 1e-3
@@ -274,9 +277,10 @@ def test_a_blur_is_that_of_scipy():
     random = np.random.default_rng(1)
     plain = random.integers(0, 256, (12, 24, 20, 1), np.uint8)
     deviations = []
-    for before, after in zip(plain, vary(plain, only(blur=1.5)), strict=True):
+    varied = vary(plain, only(blur=1.5))
+    for before, after in zip(plain.astype(np.float64), varied, strict=True):
 
-        def blurred(deviation, before=before[..., 0].astype(np.float64)):
+        def blurred(deviation, before=before[..., 0]):
             return ndimage.gaussian_filter(
                 before, max(deviation, 0.05), mode="mirror", radius=4
             )
