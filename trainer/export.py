@@ -47,6 +47,8 @@ def export(
     partial = model_dir.with_name(model_dir.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     served = _Served(scorer, manifest.calibration.temperature)
+    if manifest.explanation is None:
+        served.functions.pop("explain", None)
     tf.saved_model.save(served, str(partial), served.functions)
     (partial / MANIFEST_PATH).parent.mkdir()
     for name, text in documents.items():

@@ -38,7 +38,7 @@ def tiny() -> Iterator[Recipe]:
             Stage(unfrozen=1, epochs=4, learning_rate=0.01),
         ),
     )
-    backbone = Backbone(films.tiny_backbone, *ONE, middle="norm1")
+    backbone = Backbone(films.tiny_backbone, *ONE, middle="norm1", smallest=16)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(architectures.BACKBONES, "tiny", backbone)
         patch.setitem(recipes.RECIPES, "tiny", recipe)

@@ -10,8 +10,7 @@ import tensorflow as tf
 from scipy import ndimage, optimize
 
 from tests.trainer import films
-from trainer import augment
-from trainer.data import pixels
+from trainer import augment, pixels
 from trainer.recipes import RECIPES, Augmentation
 
 NONE = Augmentation(
@@ -184,17 +183,10 @@ def matrix(name, value):
 def test_an_image_is_moved_about_its_middle_as_scipy_moves_it(name, largest):
     plain = smooth()
     found = []
-<<<<<<< HEAD
-    for before, after in zip(plain, vary(plain, only(**{name: largest})), strict=True):
-        exact = before[..., 0].astype(np.float64)
-
-        def moved(value, before=exact):
-=======
     varied = vary(plain, only(**{name: largest}))
     for before, after in zip(plain.astype(np.float64), varied, strict=True):
 
         def moved(value, before=before[..., 0]):
->>>>>>> tests
             turn = matrix(name, value)
             middle = np.array([20.0, 20.0])
             return ndimage.affine_transform(
@@ -223,18 +215,11 @@ def test_a_crop_is_a_part_of_the_image_enlarged():
     varied = vary(plain, only(crop=0.4))
     rows = np.linspace(0, 1, 41)
     shares = []
-<<<<<<< HEAD
-    for before, after in zip(plain[..., 0], varied[..., 0], strict=True):
-        exact = before.astype(np.float64)
-
-        def cropped(place, before=exact):
-=======
     for before, after in zip(
         plain[..., 0].astype(np.float64), varied[..., 0], strict=True
     ):
 
         def cropped(place, before=before):
->>>>>>> tests
             top, left, kept = place
             grid = [40 * (start + kept * rows) for start in (top, left)]
             return ndimage.map_coordinates(
@@ -311,17 +296,10 @@ def test_a_blur_is_that_of_scipy():
     random = np.random.default_rng(1)
     plain = random.integers(0, 256, (12, 24, 20, 1), np.uint8)
     deviations = []
-<<<<<<< HEAD
-    for before, after in zip(plain, vary(plain, only(blur=1.5)), strict=True):
-        exact = before[..., 0].astype(np.float64)
-
-        def blurred(deviation, before=exact):
-=======
     varied = vary(plain, only(blur=1.5))
     for before, after in zip(plain.astype(np.float64), varied, strict=True):
 
         def blurred(deviation, before=before[..., 0]):
->>>>>>> tests
             return ndimage.gaussian_filter(
                 before, max(deviation, 0.05), mode="mirror", radius=4
             )
