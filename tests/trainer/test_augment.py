@@ -10,7 +10,8 @@ import tensorflow as tf
 from scipy import ndimage, optimize
 
 from tests.trainer import films
-from trainer import augment, pixels
+from trainer import augment
+from trainer.data import pixels
 from trainer.recipes import RECIPES, Augmentation
 
 NONE = Augmentation(
