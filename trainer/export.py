@@ -46,9 +46,7 @@ def export(
     """
     partial = model_dir.with_name(model_dir.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    served = _Served(scorer, manifest.calibration.temperature)
-    if manifest.explanation is None:
-        served.functions.pop("explain", None)
+    served = _Served(scorer, manifest)
     tf.saved_model.save(served, str(partial), served.functions)
     (partial / MANIFEST_PATH).parent.mkdir()
     for name, text in documents.items():
@@ -74,9 +72,10 @@ def package_versions() -> dict[str, str]:
 class _Served(tf.Module):
     """The signatures of the model contract around a scorer."""
 
-    def __init__(self, scorer: Scorer, temperature: float) -> None:
+    def __init__(self, scorer: Scorer, manifest: Manifest) -> None:
         super().__init__()
         self.scorer = scorer
+        temperature = manifest.calibration.temperature
         image = tf.TensorSpec((None, *scorer.shape.size, 1), tf.uint8, name="image")
         index = tf.TensorSpec((None,), tf.int32, name="class_index")
 
@@ -92,7 +91,7 @@ class _Served(tf.Module):
             "serving_default": tf.function(serve, input_signature=[image])
         }
         # TensorFlow traces whatever functions it finds, asked for or not.
-        if scorer.explanation is not None:
+        if manifest.explanation is not None:
             self.functions["explain"] = tf.function(
                 explain, input_signature=[image, index]
             )

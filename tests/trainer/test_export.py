@@ -182,8 +182,11 @@ def test_a_graph_with_another_temperature_than_the_manifest_gets_no_name(
     scorer, pixels, tmp_path, monkeypatch
 ):
     class Forgetful(export._Served):
-        def __init__(self, scorer, _):
-            super().__init__(scorer, 1.0)
+        def __init__(self, scorer, manifest):
+            calibration = dataclasses.replace(manifest.calibration, temperature=1.0)
+            super().__init__(
+                scorer, dataclasses.replace(manifest, calibration=calibration)
+            )
 
     monkeypatch.setattr(export, "_Served", Forgetful)
     with pytest.raises(ExportError, match="in probabilities"):
