@@ -38,7 +38,13 @@ def quick(monkeypatch):
             tf.config.run_functions_eagerly(False)
 
     monkeypatch.setattr(members, "train", eagerly)
+    before = tf.config.optimizer.get_experimental_options()
+    # Optimizing a graph takes longer than running it for a few images does.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     yield
+    tf.config.optimizer.set_experimental_options(
+        {"disable_meta_optimizer": False, **before}
+    )
     keras.backend.clear_session()
 
 
