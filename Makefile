@@ -19,8 +19,9 @@ demo: .venv/demo.stamp
 	  --eligibility demo/rules.toml
 	$(BIN)/python demo/show.py demo/results
 
+# A process a core, each with whole files, whose tests share what is costly to make.
 test: .venv/test.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: .venv/test.stamp
 	$(BIN)/python -m pytest -m slow

@@ -8,7 +8,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 TRAIN = ["jinja2", "matplotlib", "rich", "scikit-learn", "scipy", "tensorboard"]
-TEST = [*TRAIN, "pytest", "pytest-timeout", "pydicom-data"]
+TEST = [*TRAIN, "pydicom-data", "pytest", "pytest-timeout", "pytest-xdist"]
 
 setup(
     name="radiograph-scorer",
