@@ -240,7 +240,8 @@ class Blessing:
 
     Attributes:
         blessed: whether it may.
-        required: the least value that was asked of each of these metrics.
+        required: the worst value that was allowed of each of these metrics: the least
+            one, or the largest one where less is better.
         reasons: in words, why it is or is not blessed.
         compared_with: name, version and digest of the model that it replaces, or None.
     """

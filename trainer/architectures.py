@@ -118,7 +118,8 @@ def require(recipe: Recipe) -> Backbone:
     """The backbone of a recipe.
 
     Raises:
-        ValueError: there is none of that name, or it cannot take such small images.
+        ValueError: there is none of that name, or it cannot take such small images,
+            or not that width.
     """
     if recipe.backbone not in BACKBONES:
         raise ValueError(
@@ -129,6 +130,10 @@ def require(recipe: Recipe) -> Backbone:
         raise ValueError(
             f"image_size is {recipe.image_size}; {recipe.backbone} takes "
             f"{backbone.smallest} or more"
+        )
+    if recipe.width != 1 and recipe.backbone != "mobilenet":
+        raise ValueError(
+            f"width is {recipe.width:g}; {recipe.backbone} has one width, 1"
         )
     return backbone
 

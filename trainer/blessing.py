@@ -12,13 +12,19 @@ from sklearn.metrics import roc_auc_score
 from beam_pipeline import manifest as manifests
 from beam_pipeline import saved_model
 from beam_pipeline.manifest import Blessing, Estimate, Manifest, Preparation
+from trainer.data.dataset import Examples
 from trainer.data.pixels import Images
 from trainer.evaluation.predictions import Predictions, probabilities
 
 _BATCH = 64
 REQUIRED = {"auc": 0.9}
-# Of a manifest's metrics, those of which more is better.
-_METRICS = ("auc", "average_precision", "accuracy")
+# Of each metric of a manifest, whether more is better.
+_MORE_IS_BETTER = {
+    "auc": True,
+    "average_precision": True,
+    "accuracy": True,
+    "brier_score": False,
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,8 @@ class Terms:
     """On which a model is blessed.
 
     Attributes:
-        required: the least value of each of these metrics on held-out patients.
+        required: the worst value of each of these metrics on held-out patients: the
+            least, or of `brier_score` the largest.
         replaces: the model that must be beaten on them, or None.
     """
 
@@ -34,16 +41,17 @@ class Terms:
     replaces: Path | None = None
 
     def __post_init__(self) -> None:
-        unknown = sorted(self.required.keys() - set(_METRICS))
+        unknown = sorted(self.required.keys() - _MORE_IS_BETTER.keys())
         if unknown:
             raise ValueError(
-                f"--require {', '.join(unknown)}: it can be {', '.join(_METRICS)}"
+                f"--require {', '.join(unknown)}: it can be "
+                f"{', '.join(_MORE_IS_BETTER)}"
             )
 
 
 def require(
     terms: Terms,
-    classes: tuple[str, ...],
+    examples: Examples,
     findings: tuple[str, ...],
     preparation: Preparation,
 ) -> None:
@@ -57,11 +65,13 @@ def require(
     if terms.replaces is None:
         return
     old = manifests.load(terms.replaces)
-    if (old.classes, old.findings) != (classes, findings):
+    asked = (examples.task, examples.classes, findings)
+    if (old.task, old.classes, old.findings) != asked:
         raise ValueError(
-            f"--replaces {terms.replaces}: its classes are {', '.join(old.classes)}, "
-            f"with {', '.join(old.findings)} as findings; the new model's are "
-            f"{', '.join(classes)} and {', '.join(findings)}"
+            f"--replaces {terms.replaces}: it is {old.task}, its classes are "
+            f"{', '.join(old.classes)}, with {', '.join(old.findings)} as findings; "
+            f"the new model is {examples.task}, and its are "
+            f"{', '.join(examples.classes)} and {', '.join(findings)}"
         )
     if old.preparation != preparation:
         raise ValueError(
@@ -83,8 +93,8 @@ def bless(
         images: their model inputs, uint8, (images, height, width, 1).
     """
     verdicts = [
-        (figures[name].value >= least, f"{name} {figures[name].value:.3f} of {least:g}")
-        for name, least in terms.required.items()
+        _reaches(name, worst, figures.get(name))
+        for name, worst in terms.required.items()
     ]
     compared_with = None
     if terms.replaces is not None:
@@ -100,6 +110,14 @@ def bless(
         ),
         compared_with=compared_with,
     )
+
+
+def _reaches(name: str, worst: float, figure: Estimate | None) -> tuple[bool, str]:
+    if figure is None:
+        return False, f"{name} cannot be told from so few patients"
+    if _MORE_IS_BETTER[name]:
+        return figure.value >= worst, f"{name} {figure.value:.3f} of {worst:g}"
+    return figure.value <= worst, f"{name} {figure.value:.3f} of at most {worst:g}"
 
 
 def _beats(

@@ -114,7 +114,9 @@ def _manifest(
         training_data=_training_data(setting, data),
         recipe=recipe,
         metrics=evaluate.metrics(
-            _scored(judged), points["default"].thresholds[0], setting.seed
+            _scored(judged),
+            _margins(judged, points["default"].thresholds) >= 0,
+            setting.seed,
         ),
         intended_use=setting.card.intended_use,
         limits=setting.card.limits,

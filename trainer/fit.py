@@ -133,10 +133,11 @@ class _Fitting:
         if self.recipe.schedule == "cosine":
             fall = 0.5 * (1 + math.cos(math.pi * epoch / stage.epochs))
             self.classifier.optimizer.learning_rate.assign(stage.learning_rate * fall)
+        watch = _Watch(self.progress)
         done = self.classifier.fit(
             self._batches(len(self.history)),
             verbose=0,
-            callbacks=[_Step(self.progress)],
+            callbacks=[watch],
             shuffle=False,  # the rows are, with a seed
         )
         figures = {
@@ -145,14 +146,10 @@ class _Fitting:
             "learning_rate": float(self.classifier.optimizer.learning_rate.numpy()),
             "loss": float(done.history["loss"][0]),
         }
-        kept = self.classifier.get_weights()
-        if self.recipe.weight_average:
-            optimizer = self.classifier.optimizer
-            optimizer.finalize_variable_values(self.classifier.trainable_variables)
         figures |= self._validate()
         if self._is_best(figures):
             _write(self.logs / _BEST, self.classifier.get_weights(), {})
-        self.classifier.set_weights(kept)
+        self.classifier.set_weights(watch.weights)
         self.history.append(figures)
         callbacks.on_epoch_end(epoch, figures)
         # Before the checkpoint: an epoch that is done is not written again.
@@ -336,13 +333,22 @@ def validation_figures(
     return {"val_loss": mean_loss, "val_auc": float(np.mean(judged)) if judged else 0.5}
 
 
-class _Step(keras.callbacks.Callback):
+class _Watch(keras.callbacks.Callback):
+    """Tells of each step, and keeps the weights after the last one.
+
+    Keras puts the averages, where there are any, in their place once it has fitted.
+    """
+
     def __init__(self, progress: Progress) -> None:
         super().__init__()
         self._progress = progress
+        self.weights: list[NDArray[Any]] = []
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._progress.step()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.weights = self.model.get_weights()
 
 
 def _steps(

@@ -105,7 +105,7 @@ def _why(error: Exception) -> str:
 
 def _opened(model: keras.Model, path: Path) -> Opened:
     model = _unwrapped(model)
-    image, output = model.inputs[0], model.outputs[0]
+    image, output = model.inputs[0], _shown(model.outputs[0])
     if len(image.shape) != 4 or image.shape[-1] not in (1, 3) or len(output.shape) != 2:
         raise ValueError(
             f"--from {path} maps {image.shape} to {output.shape}; (images, height, "
@@ -139,6 +139,16 @@ def _unwrapped(model: keras.Model) -> keras.Model:
     if isinstance(inner, keras.Model) and _inputs(output)[0] is model.inputs[0]:
         return _unwrapped(inner)
     return model
+
+
+def _shown(output: Any) -> Any:
+    """What layers that change nothing pass on, as those that cast float16 do."""
+    operation = output._keras_history.operation
+    if not isinstance(operation, keras.layers.Activation):
+        return output
+    before = _inputs(output)[0]
+    says_more = _activation(before._keras_history.operation) is not None
+    return _shown(before) if _activation(operation) == "none" and says_more else output
 
 
 def _activation(operation: Any) -> Activation | None:

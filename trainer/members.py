@@ -87,11 +87,15 @@ def save_keras(members: Sequence[Network], temperature: float, output: Path) -> 
     Keras loads them without this package. They give probabilities: those of the only
     member at `temperature`, as the exported model's are; of several, each at its own.
     """
+    output.parent.mkdir(parents=True, exist_ok=True)
     for number, member in enumerate(members, start=1):
         suffix = ".keras" if number == 1 else f".member-{number}.keras"
         of = temperature if len(members) == 1 else member.temperature
         network = architectures.plain(member.network, member.shape.task, of)
-        network.save(output.with_name(output.name + suffix))
+        whole = output.with_name(output.name + suffix)
+        partial = whole.with_name(f"partial.{whole.name}")
+        network.save(partial)
+        partial.rename(whole)
 
 
 def _strategy() -> tf.distribute.Strategy:

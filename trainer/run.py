@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beam_pipeline.manifest import Preparation
+from trainer import blessing, recipes
 from trainer import card as cards
-from trainer import recipes
 from trainer.architectures import Weights
 from trainer.blessing import Terms
 from trainer.card import Card
@@ -125,9 +125,12 @@ def prepared(setting: Setting, examples: Examples) -> Data:
 
     Raises:
         DatasetError: what cannot be trained on.
+        ValueError: a model to be replaced that answers another question.
     """
     findings = cards.findings(setting.card, examples.classes, examples.task)
+    blessing.require(setting.terms, examples, findings, setting.preparation)
     parts = split.split(examples, setting.division)
+    split.require_kinds(examples, parts, findings, setting.division.learned_from)
     least = setting.division.least_validation
     split.require_validation(examples, parts, findings, least)
     cache = setting.cache or setting.logs / "cache"
@@ -140,7 +143,7 @@ def claim(run: Run, data: Data) -> None:
     """Note what is trained here.
 
     Raises:
-        FileExistsError: something else was.
+        FileExistsError: something else was; or a Keras model is in the way.
     """
     about = {
         "recipe": recipes.plain(run.recipe),
@@ -149,14 +152,20 @@ def claim(run: Run, data: Data) -> None:
         "teacher": run.teacher and str(run.teacher),
         "classes": list(data.examples.classes),
         "images": len(data.examples),
+        "labels": data.examples.labels_digest(),
         "split": split.digest(data.examples, data.parts),
     }
     path = run.logs / "run.json"
-    if path.exists() and json.loads(path.read_text("utf-8")) != about:
+    # What was refused before its first epoch is in nobody's way.
+    is_trained = any(run.logs.glob("member-*/checkpoint.npz"))
+    if is_trained and path.exists() and json.loads(path.read_text("utf-8")) != about:
         raise FileExistsError(
             f"{run.logs} holds a run with another recipe, seed, split or data; remove "
             "it, or choose another --output"
         )
+    keras_file = run.output.with_name(run.output.name + ".keras")
+    if run.also_keras and keras_file.exists() and not path.exists():
+        raise FileExistsError(f"{keras_file} exists; choose another --output")
     run.logs.mkdir(parents=True, exist_ok=True)
     # Whole or not at all: half of it would keep the run from going on.
     partial = path.with_name(path.name + ".partial")

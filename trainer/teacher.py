@@ -60,11 +60,13 @@ def _inferred(
 ) -> NDArray[np.float32]:
     model = saved_model.load(teacher)
     known = model.manifest
-    if known.classes != examples.classes or known.preparation != preparation:
+    asked = (examples.task, examples.classes, preparation)
+    if (known.task, known.classes, known.preparation) != asked:
         raise ValueError(
-            f"--teacher {teacher} has the classes {', '.join(known.classes)} and the "
-            f"preparation {known.preparation.name}; {', '.join(examples.classes)} and "
-            f"{preparation.name} are needed"
+            f"--teacher {teacher} is {known.task}, with the classes "
+            f"{', '.join(known.classes)} and the preparation {known.preparation.name}; "
+            f"{examples.task}, {', '.join(examples.classes)} and {preparation.name} "
+            "are needed"
         )
     starts = range(0, len(images), _BATCH)
     return np.concatenate(
@@ -75,10 +77,10 @@ def _inferred(
 def _predicted(found: Predictions, examples: Examples) -> NDArray[np.float32]:
     row_of = {name: row for row, name in enumerate(found.names.tolist())}
     missing = sum(name not in row_of for name in examples.names())
-    if missing or found.classes != examples.classes:
+    if missing or (found.task, found.classes) != (examples.task, examples.classes):
         raise ValueError(
             f"--teacher has no prediction for {missing} of {len(examples)} images, or "
-            f"knows other classes: {', '.join(found.classes)}"
+            f"answers another question: {found.task}, {', '.join(found.classes)}"
         )
     rows = [row_of[name] for name in examples.names()]
     return found.probabilities[rows].astype(np.float32)

@@ -11,7 +11,6 @@ import tensorflow as tf
 from beam_pipeline.manifest import Manifest
 from trainer import (
     architectures,
-    blessing,
     describe,
     export,
     members,
@@ -21,6 +20,7 @@ from trainer import (
 )
 from trainer import run as runs
 from trainer.evaluation import predictions
+from trainer.evaluation.predictions import Predictions
 from trainer.fit import Lessons
 from trainer.run import Data, Run, Setting
 from trainer.serving import Scorer
@@ -47,7 +47,6 @@ def train(run: Run) -> Manifest:
     tf.config.experimental.enable_op_determinism()
     architectures.require(run.recipe)
     data = runs.read(run)
-    blessing.require(run.terms, data.examples.classes, data.findings, run.preparation)
     runs.claim(run, data)
     learned = lessons(run, data)
     trained = [
@@ -55,9 +54,11 @@ def train(run: Run) -> Manifest:
         for number in range(run.recipe.members)
     ]
     scorer = members.combined(trained, mirrored=run.recipe.test_time_augmentation)
-    manifest = finish(run, data, scorer, recipes.plain(run.recipe))
+    manifest, found = describe.describe(run, data, scorer, recipes.plain(run.recipe))
+    # Before the model: once that is there, the run is done and does not go on.
     if run.also_keras:
         members.save_keras(trained, manifest.calibration.temperature, run.output)
+    _leave(run, data, scorer, manifest, found)
     return manifest
 
 
@@ -76,12 +77,23 @@ def finish(
         ExportError: the model on disk differs from the scorer.
     """
     manifest, found = describe.describe(setting, data, scorer, recipe)
+    _leave(setting, data, scorer, manifest, found)
+    return manifest
+
+
+def _leave(
+    setting: Setting,
+    data: Data,
+    scorer: Scorer,
+    manifest: Manifest,
+    found: Predictions,
+) -> None:
+    """Write the predictions, and then the model."""
     setting.logs.mkdir(parents=True, exist_ok=True)
     predictions.save(found, setting.logs / predictions.FILE)
     compared = data.pixels[data.rows("held_out")[:_COMPARED]]
     card = model_card.text(manifest, found.part("held_out"))
     export.export(scorer, manifest, setting.output, compared, {model_card.FILE: card})
-    return manifest
 
 
 def lessons(run: Run, data: Data) -> Lessons:

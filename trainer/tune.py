@@ -242,7 +242,7 @@ def _claim(study: Study, examples: Examples) -> None:
     about = _about(study, examples)
     if path.exists():
         before = json.loads(path.read_text("utf-8"))
-        differing = [name for name, value in about.items() if before[name] != value]
+        differing = [name for name, value in about.items() if before.get(name) != value]
         if differing:
             raise FileExistsError(
                 f"{folder} holds another search: {', '.join(differing)} differ. Give "
@@ -264,6 +264,7 @@ def _about(study: Study, examples: Examples) -> Mapping[str, Any]:
         "teacher": run.teacher and str(run.teacher),
         "classes": list(examples.classes),
         "images": len(examples),
+        "labels": examples.labels_digest(),
         "split": {
             _name(division): split.digest(examples, split.split(examples, division))
             for division in study.divisions

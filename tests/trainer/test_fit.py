@@ -260,6 +260,21 @@ def test_the_weight_average_is_that_of_the_weights_after_each_step(fitted):
     np.testing.assert_allclose(found_bias, mean_bias, atol=1e-5)
 
 
+def test_training_goes_on_from_the_weights_and_not_from_their_average(fitted):
+    plain, averaged = (
+        fitted(stages=(stage(3),), weight_average=momentum, optimizer="sgd")
+        for momentum in (0.0, 0.9)
+    )
+    # Those of the networks come first; the optimizers' are not alike.
+    count = len(plain.network.get_weights())
+    last, same_last = (
+        fit._read(done.logs / "checkpoint.npz")[0][:count] for done in (plain, averaged)
+    )
+    for one, other in zip(last, same_last, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    assert not np.array_equal(averaged.network.get_weights()[-1], same_last[-1])
+
+
 def recipe_of(changes):
     from trainer.recipes import Recipe
 

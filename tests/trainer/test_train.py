@@ -19,6 +19,7 @@ from beam_pipeline import images, saved_model
 from beam_pipeline import manifest as manifests
 from tests.trainer import films
 from trainer import __main__, describe, train
+from trainer import run as runs
 from trainer.card import Card
 from trainer.data import dataset, split
 from trainer.data.dataset import DatasetError, Naming
@@ -283,7 +284,8 @@ def test_a_model_that_cannot_be_replaced_is_refused_before_training(
 def test_another_recipe_in_the_same_place_is_refused(trained, tmp_path, capsys):
     output = tmp_path / "model"
     logs = tmp_path / "model.training"
-    logs.mkdir()
+    (logs / "member-1").mkdir(parents=True)
+    (logs / "member-1" / "checkpoint.npz").touch()
     (logs / "run.json").write_bytes((trained.logs / "run.json").read_bytes())
     command = [*trained.command, "--output", str(output), "--set", "batch_size=8"]
     assert __main__.main(command) == 2
@@ -324,6 +326,46 @@ def test_findings_that_are_no_class_are_refused_before_training(run, monkeypatch
     card = Card(findings=("TUBERCULOSIS",))
     with pytest.raises(manifests.ManifestError, match="TUBERCULOSIS"):
         train.train(dataclasses.replace(run, card=card))
+
+
+def claimed(run, labels=None):
+    examples = dataset.find(run.data, run.naming)
+    if labels is not None:
+        examples = dataclasses.replace(examples, labels=labels)
+    parts = split.split(examples, run.division)
+    pixels = np.zeros((len(examples), 32, 32, 1), np.uint8)
+    runs.claim(run, Data(examples, parts, pixels, ("PNEUMONIA",)))
+    return examples
+
+
+def test_what_was_refused_before_its_first_epoch_is_in_nobodys_way(run):
+    claimed(run)
+    claimed(dataclasses.replace(run, seed=2))
+    (run.logs / "member-1").mkdir()
+    (run.logs / "member-1" / "checkpoint.npz").touch()
+    claimed(dataclasses.replace(run, seed=2))
+    with pytest.raises(FileExistsError, match="choose another --output"):
+        claimed(run)
+
+
+def test_a_run_does_not_go_on_with_other_labels(run):
+    labels = claimed(run).labels.copy()
+    (run.logs / "member-1").mkdir()
+    (run.logs / "member-1" / "checkpoint.npz").touch()
+    claimed(run, labels)
+    twins = [np.flatnonzero(labels[:, k])[0] for k in (0, 1)]
+    labels[twins] = labels[twins[::-1]]
+    with pytest.raises(FileExistsError, match="choose another --output"):
+        claimed(run, labels)
+
+
+def test_a_keras_file_of_something_else_is_not_written_over(run):
+    run.output.parent.mkdir()
+    run.output.with_name("new.keras").touch()
+    claimed(run)
+    (run.logs / "run.json").unlink()
+    with pytest.raises(FileExistsError, match=r"new\.keras exists"):
+        claimed(dataclasses.replace(run, also_keras=True))
 
 
 def command_line(data, output):

@@ -18,8 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print them; the exit code."""
+    """Print them; the exit code.
+
+    Raises:
+        ValueError: no such recipe or field, or changes of none.
+    """
     if arguments.recipe is None:
+        if arguments.set:
+            raise ValueError("--set changes a recipe: name one")
         for name, recipe in recipes.RECIPES.items():
             epochs = " + ".join(str(stage.epochs) for stage in recipe.stages)
             size = f"{recipe.image_size} × {recipe.image_size}"

@@ -55,8 +55,9 @@ def add_terms(parser: argparse.ArgumentParser) -> None:
         "--require",
         action="append",
         metavar="METRIC=X",
-        help="the model is blessed only if this metric is X or more on held-out "
-        "patients; may be repeated (default: auc=0.9)",
+        help="the model is blessed only if this metric is X or better on held-out "
+        "patients: auc, average_precision, accuracy, of which more is better, or "
+        "brier_score, of which less is; may be repeated (default: auc=0.9)",
     )
     add(
         "--replaces",
@@ -232,7 +233,7 @@ def terms(arguments: argparse.Namespace) -> Terms:
 
 
 def required_of(texts: Sequence[str]) -> dict[str, float]:
-    """The least value of each metric.
+    """The worst value of each metric that is allowed.
 
     Raises:
         ValueError: a text that is not METRIC=X.

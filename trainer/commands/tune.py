@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from trainer.search_space import Changes
     from trainer.tune import Study, Trial
 
+_TRIALS = 20
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the flags of `tune`."""
@@ -46,7 +48,7 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         "choose from; may be repeated",
     )
     add = parser.add_argument
-    add("--trials", type=int, default=20, help="how many to draw with --random")
+    add("--trials", type=int, help="how many to draw with --random (default: 20)")
     add(
         "--folds",
         type=int,
@@ -107,9 +109,14 @@ def _changes(recipe: Recipe, arguments: argparse.Namespace) -> tuple[Changes, ..
     from trainer import search_space
 
     if arguments.grid:
+        if arguments.trials is not None:
+            raise ValueError("--grid tries all combinations: --trials is of --random")
         return search_space.grid(recipe, arguments.grid)
     return search_space.sample(
-        recipe, arguments.random, arguments.trials, arguments.seed
+        recipe,
+        arguments.random,
+        _TRIALS if arguments.trials is None else arguments.trials,
+        arguments.seed,
     )
 
 

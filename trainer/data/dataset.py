@@ -6,6 +6,7 @@ Nothing here reads pixels: `pixels.py` does, and `split.py` divides the patients
 from __future__ import annotations
 
 import csv
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -82,6 +83,15 @@ class Examples:
             else str(path)
             for path in self.paths
         ]
+
+    def labels_digest(self) -> str:
+        """`sha256:…` of what each file shows, whatever their order."""
+        shown = (
+            f"{name}\0{''.join('01'[on] for on in row)}"
+            for name, row in zip(self.names(), self.labels.astype(int), strict=True)
+        )
+        digest = hashlib.sha256("\n".join(sorted(shown)).encode())
+        return f"sha256:{digest.hexdigest()}"
 
     def chosen(self, rows: NDArray[np.bool_]) -> Examples:
         """The examples where `rows`, bool, (images,), is true."""

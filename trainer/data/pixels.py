@@ -35,7 +35,13 @@ def read(examples: Examples, preparation: Preparation, cache: Path) -> Images:
     kept = cache / f"{_key(examples, preparation)}.npy"
     if not kept.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        _decode(examples, preparation, kept)
+        partial = kept.with_name(f"{kept.name}.{os.getpid()}.partial")
+        try:
+            _decode(examples, preparation, partial)
+            partial.rename(kept)
+        finally:
+            # As large as all images together: not to be left by what failed.
+            partial.unlink(missing_ok=True)
     pixels: Images = np.load(kept, mmap_mode="r")
     return pixels
 
@@ -49,9 +55,8 @@ def _key(examples: Examples, preparation: Preparation) -> str:
     return str(total.hexdigest()[:32])
 
 
-def _decode(examples: Examples, preparation: Preparation, kept: Path) -> None:
+def _decode(examples: Examples, preparation: Preparation, partial: Path) -> None:
     shape = (len(examples), preparation.height, preparation.width, 1)
-    partial = kept.with_name(f"{kept.name}.{os.getpid()}.partial")
     pixels = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
     unread = []
     with ThreadPoolExecutor() as pool:
@@ -63,12 +68,10 @@ def _decode(examples: Examples, preparation: Preparation, kept: Path) -> None:
                 pixels[index] = result
     pixels.flush()
     if unread:
-        partial.unlink()
         raise DatasetError(
             f"{len(unread)} files cannot be read; mend or remove them:\n  "
             + "\n  ".join(unread[:_SHOWN])
         )
-    partial.rename(kept)
 
 
 def read_one(path: Path, preparation: Preparation) -> Images | NotScored:

@@ -127,6 +127,34 @@ def _require_patients(examples: Examples, folds: int) -> None:
             )
 
 
+def require_kinds(
+    examples: Examples, parts: Strings, findings: tuple[str, ...], learned_from: bool
+) -> None:
+    """Refuse parts that nothing could be learned from, or told of.
+
+    Args:
+        examples: what is divided.
+        parts: of each image.
+        findings: which classes are.
+        learned_from: whether there is to be a training part.
+
+    Raises:
+        DatasetError: a class without training images; held-out images with a finding
+            alone, or without one alone.
+    """
+    shown = examples.labels[parts == "training"].any(axis=0)
+    if learned_from and not shown.all():
+        absent = [n for n, on in zip(examples.classes, shown, strict=True) if not on]
+        raise DatasetError(f"no training image shows {', '.join(absent)}")
+    indices = [examples.classes.index(finding) for finding in findings]
+    positives = examples.labels[parts == "held_out"][:, indices].any(axis=1)
+    if positives.all() or not positives.any():
+        raise DatasetError(
+            f"the {len(positives)} held-out images are of one kind only: images with a "
+            "finding and without are needed for any figure"
+        )
+
+
 def require_validation(
     examples: Examples, parts: Strings, findings: tuple[str, ...], least: int
 ) -> None:

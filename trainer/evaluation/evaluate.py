@@ -45,8 +45,12 @@ class Scored:
     patients: NDArray[np.str_]
 
 
-def metrics(scored: Scored, threshold: float, seed: int) -> dict[str, Estimate]:
+def metrics(
+    scored: Scored, flagged: NDArray[np.bool_], seed: int
+) -> dict[str, Estimate]:
     """The figures of a manifest: AUC, average precision, Brier score, and accuracy.
+
+    `flagged`, bool, (images,), is what was decided of each; its accuracy is given.
 
     One that these images do not have, such as the AUC of two patients, is left out.
 
@@ -59,7 +63,7 @@ def metrics(scored: Scored, threshold: float, seed: int) -> dict[str, Estimate]:
             "patients of the other are needed for any figure"
         )
     resamples = resampled(scored.patients, seed)
-    found = figures(scored, scored.scores >= threshold, resamples)
+    found = figures(scored, flagged, resamples)
     kept = {name: found[name] for name in _OF_A_MANIFEST}
     return {name: each for name, each in kept.items() if isinstance(each, Estimate)}
 

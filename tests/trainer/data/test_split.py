@@ -144,6 +144,23 @@ def test_a_given_split_that_shares_a_patient_is_refused():
         divided(examples, given=True)
 
 
+def required(examples, parts, *, learned_from=True):
+    split.require_kinds(examples, np.array(parts), ("PNEUMONIA",), learned_from)
+
+
+def test_parts_that_teach_or_tell_nothing_are_refused():
+    examples = films.examples([[1] * 3, [1] * 3])
+    examples = dataclasses.replace(examples, classes=films.CLASSES)
+    well = ["training", "validation", "held_out"]
+    required(examples, well * 2)
+    with pytest.raises(DatasetError, match="no training image shows PNEUMONIA"):
+        required(examples, [*well, "held_out", "validation", "held_out"])
+    with pytest.raises(DatasetError, match="the 2 held-out images are of one kind"):
+        required(examples, [*well[::2], "held_out", "training", *["validation"] * 2])
+    untaught = ["validation", "held_out", "held_out"] * 2
+    required(examples, untaught, learned_from=False)
+
+
 def wilson_low(n, z=1.959963984540054):
     """The lower end of Wilson's interval of n of n, by hand."""
     return n / (n + z**2)

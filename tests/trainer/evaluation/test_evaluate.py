@@ -54,7 +54,7 @@ ORACLES = {
 def figures():
     scored = draw()
     tied = Scored(scored.positives, scored.scores.round(1), scored.patients)
-    return tied, evaluate.metrics(tied, threshold=0.4, seed=1)
+    return tied, evaluate.metrics(tied, tied.scores >= 0.4, seed=1)
 
 
 def test_the_metrics_are_those_of_the_oracles(figures):
@@ -101,7 +101,7 @@ def test_a_score_at_the_threshold_counts_as_a_finding():
 def test_images_of_one_kind_only_give_a_manifest_nothing(positive: bool) -> None:
     scored = Scored(np.full(5, positive), np.linspace(0, 1, 5), np.array(list("abcde")))
     with pytest.raises(ValueError, match="one kind only"):
-        evaluate.metrics(scored, threshold=0.5, seed=1)
+        evaluate.metrics(scored, scored.scores >= 0.5, seed=1)
     share = evaluate.specificity if positive else evaluate.sensitivity
     with pytest.raises(ValueError, match="one kind only"):
         share(scored, 0.5)
@@ -109,7 +109,8 @@ def test_images_of_one_kind_only_give_a_manifest_nothing(positive: bool) -> None
 
 def test_copies_of_images_narrow_no_interval_by_much():
     one, ten = (
-        evaluate.metrics(draw(patients=100, images_of_each=k), 0.5, 1) for k in (1, 10)
+        evaluate.metrics(drawn, drawn.scores >= 0.5, 1)
+        for drawn in (draw(patients=100, images_of_each=k) for k in (1, 10))
     )
     for name, figure in one.items():
         width = figure.high - figure.low
