@@ -112,7 +112,7 @@ def load(model_dir: Path) -> SavedModel:
     """
     manifest = manifests.load(model_dir)
     digest = manifests.verify(manifest, model_dir)
-    tf = _tensorflow()
+    tf = tensorflow()
     loaded = tf.saved_model.load(str(model_dir))
     serve, *others = [
         _checked(loaded, promise, model_dir) for promise in _promises(manifest)
@@ -122,14 +122,18 @@ def load(model_dir: Path) -> SavedModel:
 
 def devices() -> list[str]:
     """The GPUs that TensorFlow can use, by name; empty on a machine without."""
-    tf = _tensorflow()
+    tf = tensorflow()
     return [
         tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
         for gpu in tf.config.list_physical_devices("GPU")
     ]
 
 
-def _tensorflow() -> Any:
+def tensorflow() -> Any:
+    """TensorFlow, imported without the notices that it starts with.
+
+    Whoever imports it or Keras calls this first.
+    """
     # Before the import, which reads it.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _without_native_notices():

@@ -83,6 +83,26 @@ def test_imports_run_one_way(path: Path) -> None:
     assert "keras" not in roots
 
 
+def imports_tensorflow(path: Path) -> bool:
+    """Whether importing a module of `trainer` imports TensorFlow or Keras."""
+    found = set(imports_at_once(path))
+    if {name.split(".")[0] for name in found} & {"tensorflow", "keras"}:
+        return True
+    inner = {Path(*name.split(".")).with_suffix(".py") for name in found}
+    return any(imports_tensorflow(each) for each in inner & set(MODULES))
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if p.parts[:2] == ("trainer", "commands")], ids=str
+)
+def test_commands_keep_back_what_tensorflow_starts_with(path: Path) -> None:
+    assert not imports_tensorflow(path)
+    inner = {Path(*name.split(".")).with_suffix(".py") for name in imports(path)}
+    if any(imports_tensorflow(each) for each in inner & set(MODULES)):
+        text = (ROOT / path).read_text("utf-8")
+        assert "    saved_model.tensorflow()\n    from trainer" in text
+
+
 def test_the_lists_name_modules_that_exist() -> None:
     names = {named(path) for path in MODULES if path.parts[0] == "beam_pipeline"}
     assert set(LEAVES) | set(STAGES) <= names

@@ -32,7 +32,7 @@ def augmented(
         drawn = tf.stack([tf.constant(seed * 10_007 + epoch, tf.int64), number])
         return varied(tf.cast(image, tf.float32), augmentation, drawn), target
 
-    return batches.enumerate().map(apply, num_parallel_calls=2).prefetch(2)
+    return batches.enumerate().map(apply).prefetch(2)
 
 
 def varied(image: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor) -> tf.Tensor:

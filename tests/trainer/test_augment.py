@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -361,3 +363,18 @@ def test_augmentation_keeps_shapes_known_to_the_graph(images):
     image, target = varied.element_spec
     assert (tuple(image.shape), image.dtype) == ((None, 32, 32, 1), tf.float32)
     assert tuple(target.shape) == (None, 1)
+
+
+def test_nothing_stands_between_a_user_and_the_epochs():
+    code = (
+        "from beam_pipeline import saved_model\n"
+        "tf = saved_model.tensorflow()\n"
+        "tf.config.experimental.enable_op_determinism()\n"
+        "from trainer import augment, recipes\n"
+        "images = tf.zeros((4, 32, 32, 1), tf.uint8), tf.zeros((4, 2))\n"
+        "batches = tf.data.Dataset.from_tensor_slices(images).batch(2)\n"
+        "print(len(list(augment.augmented(batches, recipes.Augmentation(), 1, 1))))\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("2\n", "")

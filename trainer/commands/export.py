@@ -7,7 +7,6 @@ choose temperature and thresholds, and judge it.
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,7 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export; the exit code."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from beam_pipeline import saved_model
+
+    saved_model.tensorflow()
     from trainer import card as cards
     from trainer import imported
 

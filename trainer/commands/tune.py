@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +64,9 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Search; the exit code: 1 if no trial could be trained."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from beam_pipeline import saved_model
+
+    saved_model.tensorflow()
     from trainer import card, tune
     from trainer.run import Run
 

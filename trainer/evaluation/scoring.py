@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from beam_pipeline.images.eligibility import Rules
 from beam_pipeline.manifest import Manifest
 from beam_pipeline.read import Reading
 from beam_pipeline.records import Outcome, Ready, Source
-from beam_pipeline.saved_model import SavedModel
+from beam_pipeline.saved_model import Inference, SavedModel
 from trainer.data.dataset import DatasetError, Examples
 from trainer.evaluation.predictions import Predictions
 
@@ -72,17 +73,15 @@ def score(
     """
     manifest = model.manifest
     labels = _labels(examples, manifest)
-    logits: dict[str, list[NDArray[np.float32]]] = {
-        name: [] for name in ("", *controls)
-    }
+    said: dict[str, list[Inference]] = {name: [] for name in ("", *controls)}
     read: list[tuple[int, Outcome]] = []
     left_out: Counter[str] = Counter()
     for batch in _batches(examples, manifest, left_out):
         pixels = np.stack([ready.image for _, ready in batch])
         read += [(row, ready.outcome) for row, ready in batch]
-        for name, parts in logits.items():
+        for name, parts in said.items():
             seen = CONTROLS[name](pixels) if name else pixels
-            parts.append(model.infer(seen).logits)
+            parts.append(model.infer(seen))
     if not read:
         raise DatasetError(f"none of {len(examples)} files can be read: {left_out}")
     rows = np.array([row for row, _ in read])
@@ -92,7 +91,7 @@ def score(
         findings=manifest.findings,
         names=np.array(examples.names())[rows],
         labels=labels[rows],
-        logits=np.concatenate(logits.pop("")).astype(np.float64),
+        **_answers(said.pop("")),
         temperature=manifest.calibration.temperature,
         patients=examples.patients[rows],
         parts=examples.given_parts[rows],
@@ -101,11 +100,22 @@ def score(
     return Scores(
         predictions=predictions,
         controls={
-            name: replace(predictions, logits=np.concatenate(parts).astype(np.float64))
-            for name, parts in logits.items()
+            name: replace(predictions, **_answers(parts))
+            for name, parts in said.items()
         },
         left_out=dict(left_out),
     )
+
+
+def _answers(batches: list[Inference]) -> dict[str, Any]:
+    """The columns of predictions that the model gives; `spread` None where it has none.
+
+    A model has a spread of every batch or of none.
+    """
+    spreads = [each.spread for each in batches if each.spread is not None]
+    logits = np.concatenate([each.logits for each in batches]).astype(np.float64)
+    spread = np.concatenate(spreads).astype(np.float64) if spreads else None
+    return {"logits": logits, "spread": spread}
 
 
 def _labels(examples: Examples, manifest: Manifest) -> NDArray[np.bool_]:

@@ -75,6 +75,25 @@ def test_a_control_sees_the_same_images_without_their_middle(model, folder):
     assert (blind.scores < found.predictions.scores).all()
 
 
+def test_a_spread_is_that_of_the_model(model, folder, tmp_path_factory):
+    of_members = saved_model.load(
+        radiographs.save_model(
+            tmp_path_factory.mktemp("model") / "spread",
+            radiographs.SpreadBrightness(),
+            classes=("DARK", "BRIGHT"),
+            findings=("BRIGHT",),
+            spread=radiographs.SPREAD,
+        )
+    )
+    examples = dataset.find(folder, NAMING)
+    found = scoring.score(of_members, examples, ("occlude_center",))
+    # The logit is 8 × (mean − 0.5), the spread a tenth of the mean.
+    for predictions in (found.predictions, found.controls["occlude_center"]):
+        means = predictions.logits[:, 1] / 8 + 0.5
+        np.testing.assert_allclose(predictions.spread, means / 10, atol=1e-6)
+    assert scoring.score(model, examples).predictions.spread is None
+
+
 def test_the_middle_is_black_and_the_border_is_as_it_was():
     images = np.full((2, 20, 40, 1), 9, np.uint8)
     occluded = scoring.occlude_center(images)
