@@ -35,10 +35,21 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 data = radiographs.to_bytes(radiographs.dicom(picture))
                 path.with_suffix(".dcm").write_bytes(data)
     weights = radiographs.save_backbone(root / "backbone.weights.h5")
-    arguments = ["train", f"--weights={weights}", "--width=0.25", "--image_size=32"]
-    arguments += ["--head_epochs=20", "--head_learning_rate=0.01", "--batch_size=16"]
-    arguments += ["--fine_tune_epochs=1", "--early_stopping_patience=20"]
-    arguments += ["--dropout=0", "--contrast=0", "--brightness=0", "--rotation=0"]
+    changes = [
+        "width=0.25",
+        "image_size=32",
+        "batch_size=16",
+        "head.dropout=0",
+        "early_stopping_patience=20",
+        "stages.0.epochs=20",
+        "stages.0.learning_rate=0.01",
+        "stages.1.epochs=1",
+        "augmentation.contrast=0",
+        "augmentation.brightness=0",
+        "augmentation.rotation=0",
+    ]
+    arguments = ["train", f"--weights={weights}", "--min_validation=2"]
+    arguments += [f"--set={change}" for change in changes]
     arguments += [f"--data={root / 'data'}"]
     assert trainer([*arguments, f"--output={root / 'model'}"]) == 0
     return root
