@@ -12,11 +12,11 @@ from sklearn.metrics import roc_auc_score
 from beam_pipeline import manifest as manifests
 from beam_pipeline import saved_model
 from beam_pipeline.manifest import Blessing, Estimate, Manifest, Preparation
+from trainer.data import pixels
 from trainer.data.dataset import Examples
 from trainer.data.pixels import Images
 from trainer.evaluation.predictions import Predictions, probabilities
 
-_BATCH = 64
 REQUIRED = {"auc": 0.9}
 # Of each metric of a manifest, whether more is better.
 _MORE_IS_BETTER = {
@@ -128,9 +128,8 @@ def _beats(
     The old model may have learned from some of them, which makes it harder to beat.
     """
     model = saved_model.load(model_dir)
-    starts = range(0, len(images), _BATCH)
     logits = np.concatenate(
-        [model.infer(images[start : start + _BATCH]).logits for start in starts]
+        [model.infer(chunk).logits for chunk in pixels.chunks(images)]
     )
     chances = probabilities(logits, old.calibration.temperature, held_out.task)
     indices = list(old.finding_indices)

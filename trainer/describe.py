@@ -17,15 +17,13 @@ from beam_pipeline.manifest import (
     TrainingData,
 )
 from trainer import blessing, export, outlier
-from trainer.data import split
+from trainer.data import pixels, split
 from trainer.evaluation import calibrate, evaluate, operating_points, out_of_fold
 from trainer.evaluation.evaluate import Scored
 from trainer.evaluation.operating_points import Chosen, Method
 from trainer.evaluation.predictions import Floats, Predictions
 from trainer.run import Data, Setting
 from trainer.serving import Scorer
-
-_BATCH = 64
 
 Answers = dict[str, NDArray[np.float32]]
 
@@ -64,8 +62,8 @@ def answers(scorer: Scorer, data: Data) -> Answers:
     image = tf.TensorSpec((None, *data.pixels.shape[1:]), tf.uint8)
     answer = tf.function(scorer, input_signature=[image])
     chunks: list[Answers] = []
-    for start in range(0, len(data.pixels), _BATCH):
-        given = answer(tf.constant(data.pixels[start : start + _BATCH]))
+    for images in pixels.chunks(data.pixels):
+        given = answer(tf.constant(images))
         chunks.append({k: v.numpy() for k, v in given.items() if k != "embedding"})
     return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
 

@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from beam_pipeline import saved_model
 from beam_pipeline.manifest import Preparation
+from trainer.data import pixels
 from trainer.data.dataset import Examples
 from trainer.data.pixels import Images
 from trainer.evaluation import predictions
 from trainer.evaluation.predictions import Predictions
-
-_BATCH = 64
 
 
 def targets(
@@ -68,10 +67,8 @@ def _inferred(
             f"{examples.task}, {', '.join(examples.classes)} and {preparation.name} "
             "are needed"
         )
-    starts = range(0, len(images), _BATCH)
-    return np.concatenate(
-        [model.infer(images[start : start + _BATCH]).probabilities for start in starts]
-    )
+    found = [model.infer(chunk).probabilities for chunk in pixels.chunks(images)]
+    return np.concatenate(found)
 
 
 def _predicted(found: Predictions, examples: Examples) -> NDArray[np.float32]:

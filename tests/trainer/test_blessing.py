@@ -18,7 +18,7 @@ NO_IMAGES = np.zeros((0, 8, 8, 1), np.uint8)
 
 
 def blessed(value: float, **required: float) -> manifests.Blessing:
-    figure = dataclasses.replace(FIGURES["auc"], value=value)
+    figure = dataclasses.replace(FIGURES["auc"], value=value, low=0.0, high=1.0)
     figures = dict.fromkeys(("auc", "brier_score"), figure)
     return blessing.bless(Terms(required), figures, predicted.binary(), NO_IMAGES)
 

@@ -19,7 +19,7 @@ from beam_pipeline import manifest as manifests
 from beam_pipeline.__main__ import main as beam_pipeline
 from tests.trainer import films
 from trainer import __main__, architectures, members, recipes
-from trainer.evaluation import evaluate
+from trainer.evaluation import evaluate, predictions
 from trainer.recipes import RECIPES, Recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:Even though:UserWarning:tensorflow")
@@ -149,3 +149,9 @@ def test_a_model_of_several_labels_scores(night, tmp_path):
     assert row["score"] == pytest.approx(max(row["probabilities"]))
     points = manifest.operating_points
     assert {len(point.thresholds) for point in points.values()} == {2}
+    held_out = predictions.load(tmp_path / "model.training" / predictions.FILE).part(
+        "held_out"
+    )
+    flagged = held_out.probabilities >= points["default"].thresholds
+    right = flagged.any(axis=1) == held_out.labels.any(axis=1)
+    assert manifest.metrics["accuracy"].value == pytest.approx(right.mean())

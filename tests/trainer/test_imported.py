@@ -145,6 +145,20 @@ def test_softmax_units_answer_as_before_in_their_own_order(
     assert heatmaps.any()
 
 
+def test_a_cast_at_the_end_hides_no_softmax(tmp_path: Path) -> None:
+    image = keras.Input((32, 32, 1))
+    answer = layers.Dense(2, activation="softmax")(layers.Flatten()(image))
+    cast = layers.Activation("linear", dtype="float32")(answer)
+    model = keras.Model(image, cast)
+    model.save(tmp_path / "cast.keras")
+    opened = imported.load(tmp_path / "cast.keras")
+    assert (opened.output, opened.activation) == ("none", "softmax")
+    pixels = PIXELS.astype(np.float32) / 255
+    logits = np.asarray(opened.network(pixels)[2])
+    expected = model.predict(pixels, verbose=0)
+    np.testing.assert_allclose(softmax(logits, axis=1), expected, atol=1e-6)
+
+
 def test_an_average_needs_its_activation_said(
     tmp_path: Path, two_classes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ Images are read by `beam_pipeline.images`: a model learns from what it will be s
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from trainer.data.dataset import DatasetError, Examples
 
 Images = NDArray[np.uint8]
 _SHOWN = 5
+_CHUNK = 64
 
 
 def read(examples: Examples, preparation: Preparation, cache: Path) -> Images:
@@ -83,6 +85,12 @@ def read_one(path: Path, preparation: Preparation) -> Images | NotScored:
     except NotScored as error:
         return error
     return images.prepare(picture.pixels, preparation)
+
+
+def chunks(images: Images) -> Iterator[Images]:
+    """All images in their order, some at a time, as a model can take them."""
+    for start in range(0, len(images), _CHUNK):
+        yield images[start : start + _CHUNK]
 
 
 def batches(

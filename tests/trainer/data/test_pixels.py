@@ -173,3 +173,28 @@ def test_batches_know_the_shape_of_an_image():
     image, target = pixels.batches(*numbered(), np.arange(10), 4).element_spec
     assert tuple(image.shape) == (None, 2, 2, 1)
     assert tuple(target.shape) == (None, 2)
+
+
+@pytest.mark.parametrize("count", [0, 1, 64, 65, 130])
+def test_chunks_are_all_images_in_their_order(count: int) -> None:
+    images = np.arange(count, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    found = list(pixels.chunks(images))
+    assert sum(map(len, found)) == count
+    assert all(0 < len(chunk) <= 64 for chunk in found)
+    assert [int(v) for chunk in found for v in chunk.ravel()] == list(range(count))
+
+
+def test_what_cannot_be_decoded_leaves_nothing_in_the_cache(
+    tmp_path, monkeypatch
+) -> None:
+    films.write_numbered(tmp_path / "data" / "NORMAL", range(2))
+    films.write_numbered(tmp_path / "data" / "PNEUMONIA", range(2, 4))
+    examples = dataset.find(tmp_path / "data", dataset.Naming())
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(pixels, "read_one", full)
+    with pytest.raises(OSError, match="no space left"):
+        pixels.read(examples, Preparation(height=8, width=8), tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
