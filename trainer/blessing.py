@@ -11,9 +11,10 @@ from sklearn.metrics import roc_auc_score
 
 from beam_pipeline import manifest as manifests
 from beam_pipeline import saved_model
+from beam_pipeline.calibration import probabilities
 from beam_pipeline.manifest import Blessing, Estimate, Manifest, Preparation
 from trainer.data.pixels import Images
-from trainer.evaluation.predictions import Predictions, probabilities
+from trainer.evaluation.predictions import Predictions
 
 _BATCH = 64
 REQUIRED = {"auc": 0.9}
