@@ -18,6 +18,8 @@ from typing import Any, Literal
 from beam_pipeline.document import Mismatch, build, require
 
 MANIFEST_PATH = Path("assets.extra") / "manifest.json"
+# The model in the box.
+DEFAULT_MODEL = Path(__file__).parent / "default_model"
 
 
 class ManifestError(Mismatch):

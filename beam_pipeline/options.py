@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from beam_pipeline.limits import Limits
+from beam_pipeline.manifest import DEFAULT_MODEL
 
-DEFAULT_MODEL = Path(__file__).parent / "default_model"
 _LIMITS = {
     "file_bytes": "bytes",
     "pixels": "rows × columns",

@@ -23,11 +23,11 @@ from PIL import Image, ImageEnhance, ImageFilter
 from sklearn.metrics import roc_auc_score
 
 from beam_pipeline import saved_model
+from beam_pipeline.calibration import probabilities
 from beam_pipeline.saved_model import SavedModel
 from trainer.data import dataset, pixels, split
 from trainer.data.dataset import Naming
 from trainer.data.split import Division
-from trainer.evaluation.predictions import probabilities
 
 Pixels = NDArray[np.uint8]
 Corrupt = Callable[[Image.Image, np.random.Generator], Image.Image]

@@ -25,7 +25,7 @@ from beam_pipeline.errors import Failure, Rejection
 from beam_pipeline.images import rules
 from beam_pipeline.images.eligibility import Rules
 from beam_pipeline.limits import Limits
-from beam_pipeline.options import DEFAULT_MODEL
+from beam_pipeline.manifest import DEFAULT_MODEL
 from beam_pipeline.process_pool import Allowance, Died, Worker
 from beam_pipeline.read import Reading
 from beam_pipeline.read_ahead import _lost

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from beam_pipeline import manifest, read_ahead
 from beam_pipeline.images import rules
-from beam_pipeline.options import DEFAULT_MODEL
+from beam_pipeline.manifest import DEFAULT_MODEL
 from beam_pipeline.read import Reading
 from beam_pipeline.records import Source
 

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from beam_pipeline import images, saved_model
-from beam_pipeline.manifest import Preparation
-from beam_pipeline.options import DEFAULT_MODEL
+from beam_pipeline.manifest import DEFAULT_MODEL, Preparation
 
 Pictures = list[NDArray[np.uint8]]
 BATCH = 32

@@ -28,7 +28,7 @@ import psutil
 import pyarrow.parquet as pq
 
 from beam_pipeline import manifest as manifests
-from beam_pipeline.options import DEFAULT_MODEL
+from beam_pipeline.manifest import DEFAULT_MODEL
 from benchmarks import archive
 from trainer import architectures
 from trainer.recipes import Augmentation, Recipe

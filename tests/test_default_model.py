@@ -9,7 +9,7 @@ import pytest
 
 from beam_pipeline import manifest as manifests
 from beam_pipeline.__main__ import main
-from beam_pipeline.options import DEFAULT_MODEL
+from beam_pipeline.manifest import DEFAULT_MODEL
 from demo import assemble
 
 ROOT = Path(__file__).parent.parent

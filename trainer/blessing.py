@@ -11,11 +11,12 @@ from sklearn.metrics import roc_auc_score
 
 from beam_pipeline import manifest as manifests
 from beam_pipeline import saved_model
+from beam_pipeline.calibration import probabilities
 from beam_pipeline.manifest import Blessing, Estimate, Manifest, Preparation
 from trainer.data import pixels
 from trainer.data.dataset import Examples
 from trainer.data.pixels import Images
-from trainer.evaluation.predictions import Predictions, probabilities
+from trainer.evaluation.predictions import Predictions
 
 REQUIRED = {"auc": 0.9}
 # Of each metric of a manifest, whether more is better.

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from beam_pipeline import manifest as manifests
 from beam_pipeline import saved_model
+from beam_pipeline.calibration import probabilities
 from beam_pipeline.manifest import MANIFEST_PATH, Manifest
-from trainer.evaluation.predictions import probabilities
 from trainer.serving import Scorer
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "pydicom", "scikit-learn")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
@@ -17,15 +15,9 @@ from beam_pipeline.manifest import Preparation
 from trainer import augment, recipes
 from trainer.data import pixels
 from trainer.data.dataset import DatasetError, Examples
+from trainer.figure_style import dark
 from trainer.recipes import Augmentation, Recipe
 
-_STYLE: Any = {
-    "font.size": 10,
-    "text.color": "#EEEEEE",
-    "figure.facecolor": "black",
-    "savefig.facecolor": "black",
-    "savefig.dpi": 150,
-}
 _SIDE = 1.7
 
 
@@ -100,7 +92,7 @@ def _varied(
     return np.asarray(tf.cast(tf.round(varied), tf.uint8))
 
 
-@mpl.rc_context(_STYLE)
+@dark
 def _sheet(
     rows: Sequence[NDArray[np.uint8]], titles: Sequence[str], words: str
 ) -> Figure:

@@ -6,6 +6,7 @@ import pytest
 
 from beam_pipeline import options
 from beam_pipeline.limits import Limits
+from beam_pipeline.manifest import DEFAULT_MODEL
 from beam_pipeline.options import UsageError
 
 
@@ -29,7 +30,7 @@ def test_inputs_add_up_and_a_run_has_a_name() -> None:
     found = parse("--input", "a", "--input", "b", "--output", "c")
     assert found.input == ("a", "b")
     assert found.run_id
-    assert found.model == options.DEFAULT_MODEL
+    assert found.model == DEFAULT_MODEL
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""Choose a model's temperature and thresholds again, on a site's own labels."""
+"""python -m trainer calibrate: thresholds chosen again on a site's own labels.
+
+The temperature too: see docs/site.md.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "label: the name of a class; multi-label: a column for each class, 0 or 1; "
         "optionally patient",
     )
-    add("--model", type=Path, required=True, metavar="DIR", help="what scored them")
+    add(
+        "--model",
+        type=Path,
+        required=True,
+        metavar="MODEL_DIR",
+        help="what scored them",
+    )
     add(
         "--output",
         type=Path,
@@ -47,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Choose, judge, write and print.
+    """Choose, judge, write and print; the exit code.
 
     Raises:
         ValueError: a model, run or labels that cannot be used, or too few of them.

@@ -1,4 +1,4 @@
-"""`compare`: two models or more on the same images, side by side."""
+"""python -m trainer compare: two models or more on the same images, side by side."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHOWN = ("auc", "average_precision", "sensitivity", "specificity", "ppv", "npv"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags."""
+    """Give `parser` the flags of `compare`."""
     parser.add_argument(
         "models",
         type=Path,
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compare, write the folder, print both side by side; 0.
+    """Compare, write the folder, print all side by side; the exit code.
 
     Raises:
         ValueError: predictions that cannot be compared.

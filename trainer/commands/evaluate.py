@@ -1,8 +1,13 @@
-"""`evaluate`: every figure of a model on labelled images, as a page and as data."""
+"""python -m trainer evaluate: every figure of a model on labelled images.
+
+As a page and as data: see docs/evaluation.md.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +17,12 @@ from trainer.data import dataset
 
 if TYPE_CHECKING:
     from beam_pipeline.manifest import Manifest
+    from trainer.data.dataset import Examples
     from trainer.evaluation.decisions import Decision
     from trainer.evaluation.evaluate import Evaluation
     from trainer.evaluation.evaluation_report import Subject
     from trainer.evaluation.predictions import Predictions
 
-_DEFAULT_MODEL = Path(__file__).parents[2] / "beam_pipeline" / "default_model"
 _CONTROLS = ("occlude_center",)
 _PREVALENCES = (0.01, 0.02, 0.1)
 _SHOWN = ("auc", "average_precision", "sensitivity", "specificity", "ppv", "npv",
@@ -25,7 +30,7 @@ _SHOWN = ("auc", "average_precision", "sensitivity", "specificity", "ppv", "npv"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags."""
+    """Give `parser` the flags of `evaluate`."""
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument(
         "--data",
@@ -93,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Evaluate, write the folder, print the figures that matter most; 0.
+    """Evaluate, write the folder, print what matters most; the exit code.
 
     Raises:
         ValueError: flags, data, predictions or model that cannot be used together.
@@ -128,6 +133,7 @@ class _Given:
 
 
 def _of_images(arguments: argparse.Namespace) -> _Given:
+    from beam_pipeline import manifest as manifests
     from beam_pipeline import saved_model
     from trainer.evaluation import decisions, scoring
     from trainer.evaluation.evaluation_report import Subject
@@ -136,12 +142,19 @@ def _of_images(arguments: argparse.Namespace) -> _Given:
         arguments.data,
         dataset.Naming(arguments.patient_pattern, subtype=arguments.subtype_pattern),
     )
+    model = saved_model.load(arguments.model or manifests.DEFAULT_MODEL)
+    manifest = model.manifest
+    if not arguments.part and _are_of_training(examples, manifest):
+        print(
+            f"{arguments.data} has as many images of each class as {manifest.name} was "
+            "trained and judged on. If they are the same, these figures flatter it: "
+            "give --predictions MODEL_DIR.training/predictions.parquet --part held_out",
+            file=sys.stderr,
+        )
     if arguments.part:
         examples = examples.chosen(examples.given_parts == arguments.part)
     if not len(examples):
         raise ValueError(f"{arguments.data} has no images of {arguments.part}")
-    model = saved_model.load(arguments.model or _DEFAULT_MODEL)
-    manifest = model.manifest
     if arguments.threshold is None:
         decision = decisions.of_manifest(manifest, arguments.operating_point)
     scores = scoring.score(model, examples, tuple(arguments.control))
@@ -155,6 +168,18 @@ def _of_images(arguments: argparse.Namespace) -> _Given:
         left_out=scores.left_out,
     )
     return _Given(scores.predictions, decision, subject, scores.controls)
+
+
+def _are_of_training(examples: Examples, manifest: Manifest) -> bool:
+    """Whether these may be the images that the model was made with, all parts of them.
+
+    A manifest has no list of them: their numbers have to do.
+    """
+    made_with: Counter[str] = Counter()
+    for part in manifest.training_data.split.values():
+        made_with.update(part.images_by_class)
+    given = dict(zip(examples.classes, examples.labels.sum(axis=0), strict=True))
+    return len(examples) == manifest.training_data.images and given == made_with
 
 
 def _of_predictions(arguments: argparse.Namespace) -> _Given:

@@ -44,18 +44,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write heatmaps; 1 where a file could not be scored, or a check failed.
+    """Write heatmaps; the exit code: 1 if a file or a check failed.
 
     Raises:
         ValueError: flags that cannot be used together, a model without heatmaps.
     """
+    from beam_pipeline import manifest as manifests
     from trainer.evaluation import report
     from trainer.explanation import predict
 
     if bool(arguments.file) == bool(arguments.data):
         raise ValueError("give files, or --data, and not both")
     reader = predict.reader(
-        arguments.model or predict.DEFAULT_MODEL,
+        arguments.model or manifests.DEFAULT_MODEL,
         arguments.operating_point,
         arguments.threshold,
     )

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read the data, write the page, and say what was found.
+    """Read the data, write the page, say what was found; the exit code.
 
     Raises:
         DatasetError: there are no files, or the table cannot be understood.

@@ -33,11 +33,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a line for each file; 1 where one of them could not be scored."""
+    """Print a line for each file; the exit code: 1 if one could not be scored."""
+    from beam_pipeline import manifest as manifests
     from beam_pipeline.errors import NotScored
     from trainer.explanation import predict
 
-    model_dir = arguments.model or predict.DEFAULT_MODEL
+    model_dir = arguments.model or manifests.DEFAULT_MODEL
     reader = predict.reader(model_dir, arguments.operating_point, arguments.threshold)
     warn_unblessed(reader.model.manifest)
     failed = False

@@ -1,15 +1,10 @@
-"""Figures: data in, a Matplotlib figure out. Nothing here computes or writes.
-
-Colours are those of Okabe & Ito (2008), which the colour-blind tell apart; where lines
-meet they differ in dashes too, so that a grey print can be read.
-"""
+"""Figures: data in, a Matplotlib figure out. Nothing here computes or writes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,32 +22,10 @@ from trainer.evaluation.curves import (
 )
 from trainer.evaluation.intervals import Reported
 from trainer.evaluation.subgroups import Subgroup
+from trainer.figure_style import BLUE, GREEN, GREY, ORANGE, light, look
 
-BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
-_COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
-_GREY = "#777777"
-_STYLE: Any = {
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E4E4E4",
-    "grid.linewidth": 0.7,
-    "legend.framealpha": 0.9,
-    "legend.edgecolor": "none",
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.9,
-    "savefig.dpi": 160,
-    "savefig.facecolor": "white",
-}
 _SQUARE = (5.4, 5.2)
 _WIDE = (9.6, 4.4)
-_styled = mpl.rc_context(_STYLE)
 
 
 def shown(figure: Reported, digits: int = 3) -> str:
@@ -65,16 +38,7 @@ def shown(figure: Reported, digits: int = 3) -> str:
 
 
 def _lines(names: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
-    return [
-        (
-            name,
-            {
-                "color": _COLOURS[index % len(_COLOURS)],
-                "linestyle": _DASHES[index % len(_DASHES)],
-            },
-        )
-        for index, name in enumerate(names)
-    ]
+    return [(name, look(index)) for index, name in enumerate(names)]
 
 
 def _unit_axes(axes: Axes, *, equal: bool = False) -> None:
@@ -84,7 +48,7 @@ def _unit_axes(axes: Axes, *, equal: bool = False) -> None:
         axes.set_aspect("equal")
 
 
-@_styled
+@light
 def roc(
     curves: Mapping[str, Roc],
     aucs: Mapping[str, Reported],
@@ -99,7 +63,7 @@ def roc(
     """
     figure = Figure(_SQUARE, layout="constrained")
     axes = figure.add_subplot()
-    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=":")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
     for name, style in _lines(list(curves)):
         curve = curves[name]
         if len(curves) == 1 and len(curve.low):
@@ -121,7 +85,7 @@ def roc(
         if name in points:
             _dot(axes, points[name], style["color"])
     if points:
-        axes.plot([], [], "o", color=_GREY, markersize=6, label="operating point")
+        axes.plot([], [], "o", color=GREY, markersize=6, label="operating point")
     _unit_axes(axes, equal=True)
     if all(_is_high(curve) for curve in curves.values()):
         _enlarged(axes, curves, points)
@@ -169,7 +133,7 @@ def _dot(axes: Axes, point: tuple[float, float], colour: str) -> None:
     )
 
 
-@_styled
+@light
 def precision_recall(
     curves: Mapping[str, PrecisionRecall],
     precisions: Mapping[str, Reported],
@@ -196,10 +160,10 @@ def precision_recall(
         if name in points:
             _dot(axes, points[name], style["color"])
     for prevalence in sorted({curve.prevalence for curve in curves.values()}):
-        axes.axhline(prevalence, color=_GREY, linewidth=1, linestyle=":")
-    axes.plot([], [], ":", color=_GREY, linewidth=1, label="without any skill")
+        axes.axhline(prevalence, color=GREY, linewidth=1, linestyle=":")
+    axes.plot([], [], ":", color=GREY, linewidth=1, label="without any skill")
     if points:
-        axes.plot([], [], "o", color=_GREY, markersize=6, label="operating point")
+        axes.plot([], [], "o", color=GREY, markersize=6, label="operating point")
     _unit_axes(axes, equal=True)
     axes.set_xlabel("Recall (sensitivity)")
     axes.set_ylabel("Precision (PPV) at the prevalence of these images")
@@ -208,7 +172,7 @@ def precision_recall(
     return figure
 
 
-@_styled
+@light
 def thresholds(sweep: Sweep, threshold: float, finding: str, other: str) -> Figure:
     """Recalls of both kinds, and precision with recall, against the threshold."""
     figure = Figure(_WIDE, layout="constrained")
@@ -226,7 +190,7 @@ def thresholds(sweep: Sweep, threshold: float, finding: str, other: str) -> Figu
         )
         axes.plot(sweep.thresholds, values, color=BLUE, linestyle="--", label=label)
         axes.axvline(
-            threshold, color=_GREY, linestyle=":", label=f"threshold {threshold:.3f}"
+            threshold, color=GREY, linestyle=":", label=f"threshold {threshold:.3f}"
         )
         _unit_axes(axes)
         axes.set_xlabel("Threshold of the score")
@@ -236,14 +200,12 @@ def thresholds(sweep: Sweep, threshold: float, finding: str, other: str) -> Figu
     return figure
 
 
-@_styled
+@light
 def reliability(found: Reliability, scores: Histogram) -> Figure:
     """Predicted probability against observed share, above how scores are spread."""
     figure = Figure((5.4, 5.6), layout="constrained")
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-    top.plot(
-        [0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=":", label="calibrated"
-    )
+    top.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="calibrated")
     errors = [found.observed - found.low, found.high - found.observed]
     top.errorbar(
         found.predicted,
@@ -266,7 +228,7 @@ def reliability(found: Reliability, scores: Histogram) -> Figure:
     return figure
 
 
-@_styled
+@light
 def decision_curve(curves: Mapping[str, Sweep], prevalence: float) -> Figure:
     """Net benefit against the chance at which one would act; see `curves.Sweep`."""
     figure = Figure((5.4, 4.6), layout="constrained")
@@ -275,7 +237,7 @@ def decision_curve(curves: Mapping[str, Sweep], prevalence: float) -> Figure:
     axes.plot(
         first.thresholds,
         first.net_benefit_of_all,
-        color=_GREY,
+        color=GREY,
         linestyle="--",
         linewidth=1.3,
         label="act on every image",
@@ -294,7 +256,7 @@ def decision_curve(curves: Mapping[str, Sweep], prevalence: float) -> Figure:
     return figure
 
 
-@_styled
+@light
 def confusion(
     matrices: Mapping[str, NDArray[np.int64]], classes: Sequence[str]
 ) -> Figure:
@@ -327,7 +289,7 @@ def confusion(
     return figure
 
 
-@_styled
+@light
 def histogram(scores: Histogram, threshold: float) -> Figure:
     """How many images of each class have which score, on a logarithmic scale."""
     figure = Figure((5.4, 4.6), layout="constrained")
@@ -342,7 +304,7 @@ def histogram(scores: Histogram, threshold: float) -> Figure:
             **style,
         )
         axes.stairs(counts, scores.edges, fill=True, alpha=0.15, color=style["color"])
-    axes.axvline(threshold, color=_GREY, linewidth=1.2, linestyle=":")
+    axes.axvline(threshold, color=GREY, linewidth=1.2, linestyle=":")
     axes.set_yscale("symlog", linthresh=1)
     axes.yaxis.set_major_formatter("{x:g}")
     # Room for the legend above the highest bar.
@@ -355,7 +317,7 @@ def histogram(scores: Histogram, threshold: float) -> Figure:
     return figure
 
 
-@_styled
+@light
 def coverage_risk(found: CoverageRisk) -> Figure:
     """Wrong decisions among the images that the model is surest of."""
     figure = Figure((5.4, 4.6), layout="constrained")
@@ -371,7 +333,7 @@ def coverage_risk(found: CoverageRisk) -> Figure:
     return figure
 
 
-@_styled
+@light
 def predictive_values(
     prevalences: NDArray[np.float64],
     values: Mapping[str, Sequence[Reported]],
@@ -404,7 +366,7 @@ def predictive_values(
             alpha=0.18,
             linewidth=0,
         )
-    axes.axvline(seen, color=_GREY, linewidth=1.2, linestyle=":")
+    axes.axvline(seen, color=GREY, linewidth=1.2, linestyle=":")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
     axes.set_xlim(prevalences[0], prevalences[-1])
@@ -416,7 +378,7 @@ def predictive_values(
     return figure
 
 
-@_styled
+@light
 def forest(rows: Sequence[Subgroup], whole: Mapping[str, Reported]) -> Figure:
     """AUC, sensitivity and specificity of each subgroup; dotted, of all images."""
     figure = Figure((9.6, 1.5 + 0.34 * len(rows)), layout="constrained")
@@ -426,7 +388,7 @@ def forest(rows: Sequence[Subgroup], whole: Mapping[str, Reported]) -> Figure:
     for axes, metric in zip(panels, ("auc", "sensitivity", "specificity"), strict=True):
         everyone = whole[metric]
         if isinstance(everyone, Estimate):
-            axes.axvline(everyone.value, color=_GREY, linewidth=1.2, linestyle=":")
+            axes.axvline(everyone.value, color=GREY, linewidth=1.2, linestyle=":")
         for height, row in zip(heights, rows, strict=True):
             _interval(axes, float(height), getattr(row, metric))
         axes.set_title("AUC" if metric == "auc" else metric.capitalize())
@@ -437,7 +399,7 @@ def forest(rows: Sequence[Subgroup], whole: Mapping[str, Reported]) -> Figure:
     return figure
 
 
-@_styled
+@light
 def side_by_side(metrics: Mapping[str, Mapping[str, Reported]]) -> Figure:
     """A panel for each metric, with a row for each model.
 
@@ -474,12 +436,12 @@ def _interval(axes: Axes, height: float, figure: Reported, colour: str = BLUE) -
         xycoords=("axes fraction", "data"),
         ha="center",
         va="center",
-        color=_GREY,
+        color=GREY,
         fontsize=9,
     )
 
 
-@_styled
+@light
 def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     """Loss, validation AUC and learning rate by epoch, over all stages.
 
@@ -513,7 +475,7 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlim(0.5, len(history) + 0.5)
         for start in starts[1:]:
-            axes.axvline(start + 0.5, color=_GREY, linewidth=1, linestyle=":")
+            axes.axvline(start + 0.5, color=GREY, linewidth=1, linestyle=":")
     for start in starts:
         rates.annotate(
             stages[start].replace("_", " "),

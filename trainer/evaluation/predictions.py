@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
 
+from beam_pipeline.calibration import probabilities
 from trainer.data.dataset import COLUMNS, Labels, Strings, Task
 
 Floats = NDArray[np.float64]
@@ -91,14 +91,6 @@ class Predictions:
     def part(self, name: str) -> Predictions:
         """The images of one part."""
         return self.chosen(self.parts == name)
-
-
-def probabilities(logits: Floats, temperature: float, task: Task) -> Floats:
-    """Softmax of logits by temperature, or sigmoid where the task is multi-label."""
-    scaled = logits.astype(np.float64) / temperature
-    return np.asarray(
-        expit(scaled) if task == "multilabel" else softmax(scaled, axis=1)
-    )
 
 
 def save(predictions: Predictions, path: Path) -> None:

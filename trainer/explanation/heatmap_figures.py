@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -19,20 +18,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from trainer.explanation.sanity import Sanity
+from trainer.figure_style import dark
 
-_STYLE: Any = {
-    "font.size": 10,
-    "text.color": "#EEEEEE",
-    "axes.edgecolor": "#888888",
-    "axes.labelcolor": "#DDDDDD",
-    "xtick.color": "#DDDDDD",
-    "ytick.color": "#DDDDDD",
-    "figure.facecolor": "black",
-    "axes.facecolor": "black",
-    "savefig.facecolor": "black",
-    "savefig.dpi": 160,
-}
-_styled = mpl.rc_context(_STYLE)
 _QUIET = "#AAAAAA"
 WARNING = "Where the score comes from, not where disease is."
 SCALE = "share of this image's highest value"
@@ -68,7 +55,7 @@ class Panel:
     heatmap: NDArray[np.float32]
 
 
-@_styled
+@dark
 def one(panel: Panel, lines: Sequence[str], note: str = "") -> Figure:
     """A radiograph beside itself with the map on it, the legend, and what is said."""
     rows, columns = panel.picture.shape
@@ -130,7 +117,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
     axes.axhline(_LINE, color="white", linewidth=0.9)
 
 
-@_styled
+@dark
 def page(kinds: Mapping[str, Sequence[tuple[Panel, str]]], class_name: str) -> Figure:
     """Examples of every kind, each plain above and with the map below.
 
@@ -168,7 +155,7 @@ def page(kinds: Mapping[str, Sequence[tuple[Panel, str]]], class_name: str) -> F
     return figure
 
 
-@_styled
+@dark
 def sanity(checked: Sanity, pictures: NDArray[np.uint8], digits: int = 2) -> Figure:
     """Maps of some images while weights become random, from left to right.
 

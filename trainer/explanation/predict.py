@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-import beam_pipeline
 from beam_pipeline import decide, saved_model
 from beam_pipeline.decide import Policy
 from beam_pipeline.errors import Failure, Unreadable
@@ -16,8 +15,6 @@ from beam_pipeline.records import Outcome
 from beam_pipeline.saved_model import SavedModel
 from trainer.explanation import radiograph
 from trainer.explanation.radiograph import Radiograph
-
-DEFAULT_MODEL = Path(beam_pipeline.__file__).parent / "default_model"
 
 
 @dataclass(frozen=True)
@@ -52,13 +49,14 @@ class Reader:
         if not np.isfinite(probabilities).all():
             detail = "the model gave a probability that is not a number"
             raise Unreadable(Failure.NAN_SCORE, detail)
-        outlier = inference.outlier_score
+        outlier, spread = inference.outlier_score, inference.spread
         row = Outcome(
             source_uri=str(path),
             flags=seen.flags,
             probabilities=tuple(probabilities.tolist()),
             logits=tuple(inference.logits[0].tolist()),
             outlier_score=None if outlier is None else float(outlier[0]),
+            spread=None if spread is None else float(spread[0]),
         )
         return decide.decide(row, self.policy)
 

@@ -1,15 +1,10 @@
-"""Figures of a data set. Nothing here reads files, or decides anything.
-
-Colours are those of Okabe & Ito (2008), which the colour-blind tell apart.
-"""
+"""Figures of a data set. Nothing here reads files, or decides anything."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -20,29 +15,11 @@ from trainer.exploration import near_duplicates
 from trainer.exploration.duplicates import Duplicates
 from trainer.exploration.shortcuts import SUSPICIOUS, Shortcut
 from trainer.exploration.survey import BINS, Survey
+from trainer.figure_style import COLOURS, GREY, light, look
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_DASHES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "^", "s", "D")
-_GREY = "#777777"
-_STYLE: Any = {
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E4E4E4",
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "figure.dpi": 110,
-    # What stands between two dollars in a name is no formula.
-    "text.parse_math": False,
-}
-styled = mpl.rc_context(_STYLE)
+# Of a PNG on the page.
+_DPI = 110
 WIDE = 9.0
 _POINTS = 2000
 _MOST_IN_A_BAR = 6
@@ -55,18 +32,11 @@ PARTS = {
 }
 
 
-def _look(index: int) -> dict[str, Any]:
-    return {
-        "color": _COLOURS[index % len(_COLOURS)],
-        "linestyle": _DASHES[index % len(_DASHES)],
-    }
-
-
-@styled
+@light
 def png(figure: Figure) -> bytes:
     """The figure as a file; in one channel if all of it is grey, which is smaller."""
     drawn, smaller = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png")
+    figure.savefig(drawn, format="png", dpi=_DPI)
     image = Image.open(drawn).convert("RGB")
     red, green, blue = image.split()
     is_grey = red.tobytes() == green.tobytes() == blue.tobytes()
@@ -74,7 +44,7 @@ def png(figure: Figure) -> bytes:
     return smaller.getvalue()
 
 
-@styled
+@light
 def class_counts(survey: Survey) -> Figure:
     """Readable images and patients of each class; a colour for each part."""
     names = survey.classes
@@ -85,7 +55,7 @@ def class_counts(survey: Survey) -> Figure:
         for index, (part, shown) in enumerate(PARTS.items()):
             counts = [_number(survey, name, part, what) for name in names]
             if any(counts):
-                colour = _GREY if not part else _COLOURS[index]
+                colour = GREY if not part else COLOURS[index]
                 axes.barh(names, counts, left=left, color=colour, label=shown)
                 left += counts
         for height, count in enumerate(left):
@@ -115,7 +85,7 @@ def _number(survey: Survey, name: str, part: str, what: str) -> int:
     )
 
 
-@styled
+@light
 def sizes(survey: Survey, chosen: Sequence[str]) -> Figure:
     """Width against height, and how the aspect ratios are spread."""
     figure = Figure((WIDE, 4.0), layout="constrained")
@@ -137,13 +107,13 @@ def sizes(survey: Survey, chosen: Sequence[str]) -> Figure:
             alpha=0.45,
             linewidths=0,
             marker=marker,
-            color=_COLOURS[index % len(_COLOURS)],
+            color=COLOURS[index % len(COLOURS)],
             label=label,
         )
         shares = _shares(width[rows] / height[rows], edges)
-        right.stairs(shares, edges, linewidth=1.8, label=label, **_look(index))
+        right.stairs(shares, edges, linewidth=1.8, label=label, **look(index))
     longest = 1.05 * max(width.max(), height.max())
-    left.plot([0, longest], [0, longest], ":", color=_GREY, linewidth=1)
+    left.plot([0, longest], [0, longest], ":", color=GREY, linewidth=1)
     left.set(xlim=(0, longest), ylim=(0, longest), aspect="equal")
     left.set(xlabel="Width (pixels)", ylabel="Height (pixels)", title="Size")
     right.set(xlabel="Width ÷ height", ylabel="Share of the class")
@@ -161,7 +131,7 @@ def _shares(
     return shares
 
 
-@styled
+@light
 def intensities(survey: Survey, chosen: Sequence[str]) -> Figure:
     """The mean histogram of each class, and where half of its images lie."""
     figure = Figure((WIDE, 3.8), layout="constrained")
@@ -173,10 +143,10 @@ def intensities(survey: Survey, chosen: Sequence[str]) -> Figure:
             continue
         shares = counts / counts.sum(axis=1, keepdims=True)
         low, high = np.percentile(shares, [25, 75], axis=0)
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         axes.fill_between(middles, low, high, color=colour, alpha=0.15, linewidth=0)
         label = f"{name} (n = {len(counts):,})"
-        axes.plot(middles, shares.mean(axis=0), label=label, **_look(index))
+        axes.plot(middles, shares.mean(axis=0), label=label, **look(index))
     axes.set_xlim(0, 256)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -186,7 +156,7 @@ def intensities(survey: Survey, chosen: Sequence[str]) -> Figure:
     return figure
 
 
-@styled
+@light
 def shortcuts(clues: Sequence[Shortcut]) -> Figure:
     """For each measurement the class that it tells best, and how well."""
     best: dict[str, Shortcut] = {}
@@ -197,11 +167,11 @@ def shortcuts(clues: Sequence[Shortcut]) -> Figure:
     axes = figure.add_subplot()
     heights = np.arange(len(shown))
     for height, clue in zip(heights, shown, strict=True):
-        colour = _COLOURS[1] if clue.is_suspicious else _COLOURS[0]
+        colour = COLOURS[1] if clue.is_suspicious else COLOURS[0]
         marker = "D" if clue.is_suspicious else "o"
         axes.plot([clue.low, clue.high], [height] * 2, color=colour, linewidth=1.6)
         axes.plot(clue.auc, height, marker, color=colour, markersize=6)
-    axes.axvline(SUSPICIOUS, color=_GREY, linewidth=1.2, linestyle=":")
+    axes.axvline(SUSPICIOUS, color=GREY, linewidth=1.2, linestyle=":")
     axes.set_yticks(heights, [f"{clue.measurement} → {clue.finding}" for clue in shown])
     axes.set_xlim(min(0.49, *(clue.low for clue in shown)), 1.01)
     axes.grid(visible=False, axis="y")
@@ -209,7 +179,7 @@ def shortcuts(clues: Sequence[Shortcut]) -> Figure:
     return figure
 
 
-@styled
+@light
 def images_per_patient(survey: Survey, chosen: Sequence[str]) -> Figure:
     """How many patients have one image, two, …; the last bar has the rest."""
     figure = Figure((WIDE, 3.2), layout="constrained")
@@ -220,7 +190,7 @@ def images_per_patient(survey: Survey, chosen: Sequence[str]) -> Figure:
         patients = np.bincount(np.minimum(counts, _MOST_IN_A_BAR), minlength=7)[1:]
         places = np.arange(1, _MOST_IN_A_BAR + 1) + (index + 0.5) * width - 0.4
         label = f"{name} (n = {len(counts):,} patients)"
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         bars = axes.bar(places, patients, width * 0.92, color=colour, label=label)
         if len(chosen) <= 3:
             axes.bar_label(bars, [f"{n:,}" if n else "" for n in patients], fontsize=8)
@@ -233,21 +203,21 @@ def images_per_patient(survey: Survey, chosen: Sequence[str]) -> Figure:
     return figure
 
 
-@styled
+@light
 def distances(found: Duplicates) -> Figure:
     """How far every picture is from the most similar other one."""
     figure = Figure((WIDE, 3.0), layout="constrained")
     axes = figure.add_subplot()
     known = found.distance[found.nearest >= 0]
     counts, edges = np.histogram(known, np.arange(-1, near_duplicates.BITS + 2, 2))
-    axes.stairs(counts, edges, fill=True, color=_COLOURS[0])
-    axes.axvline(near_duplicates.AT_MOST + 1, color=_COLOURS[1], linestyle="--")
+    axes.stairs(counts, edges, fill=True, color=COLOURS[0])
+    axes.axvline(near_duplicates.AT_MOST + 1, color=COLOURS[1], linestyle="--")
     axes.annotate(
         "← nearly equal",
         (near_duplicates.AT_MOST, 0.92),
         xycoords=("data", "axes fraction"),
         ha="right",
-        color=_COLOURS[1],
+        color=COLOURS[1],
     )
     axes.set_yscale("symlog", linthresh=1)
     axes.yaxis.set_major_formatter("{x:g}")

@@ -9,15 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from trainer.exploration.figures import WIDE, styled
+from trainer.exploration.figures import WIDE
 from trainer.exploration.survey import Survey
+from trainer.figure_style import light
 
 # Of a sheet of pictures: how many stand in a row, and its height.
 _ACROSS = 6
 _SHEET_ROW = 1.98
 
 
-@styled
+@light
 def averages(survey: Survey, chosen: Sequence[str]) -> Figure:
     """The mean picture of each class, and where the classes differ, in deviations."""
     differences = chosen[1:] if len(survey.classes) == 2 else chosen
@@ -63,7 +64,7 @@ def _title(axes: Axes, text: str) -> None:
     axes.set_title(text, fontsize=9, loc="center", fontweight="normal")
 
 
-@styled
+@light
 def contact_sheet(
     rows: Sequence[tuple[str, Sequence[tuple[str, NDArray[np.uint8]]]]],
 ) -> Figure:

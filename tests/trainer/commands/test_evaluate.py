@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from beam_pipeline import manifest as manifests
+from beam_pipeline.manifest import Part
 from tests import radiographs
 from tests.trainer import predicted
 from trainer.commands import evaluate
@@ -201,6 +203,24 @@ def test_images_are_scored_by_the_model_and_its_thresholds(bright, output, capsy
     assert "AUC, occlude_center" in capsys.readouterr().out
     rows = pq.read_table(output / "predictions.parquet")
     assert rows.num_rows == 60
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_data_that_a_model_was_made_with_are_said_to_flatter(
+    bright, output, tmp_path, capsys
+):
+    model, data = bright
+    flags = ("--data", data, "--model", model, "--output")
+    assert run(*flags, output) == 0
+    assert capsys.readouterr().err == ""
+    half = Part(patients=30, images=30, images_by_class={"DARK": 15, "BRIGHT": 15})
+    known = manifests.load(model)
+    training = replace(
+        known.training_data, images=60, split={"training": half, "held_out": half}
+    )
+    manifests.save(replace(known, training_data=training), model)
+    assert run(*flags, tmp_path / "again") == 0
+    assert "these figures flatter it" in capsys.readouterr().err
 
 
 def test_a_point_that_the_model_has_not_is_refused(bright, output):

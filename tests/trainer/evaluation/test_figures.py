@@ -7,6 +7,7 @@ import io
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from beam_pipeline.manifest import Estimate
 from tests.trainer import predicted
@@ -131,3 +132,13 @@ def test_numbers_below_zero_have_a_minus_and_no_dash():
     below = Estimate(value=-0.1, low=-0.2, high=0.05, n=9, method="bootstrap")
     assert figures.shown(below) == "−0.100 (−0.200 to 0.050)"
     assert figures.shown(Absent("why")) == "–"
+
+
+def test_a_name_with_dollars_is_no_formula(tmp_path):
+    shares = np.array([[3, 1], [1, 3]])
+    drawn = figures.confusion({"$x$": shares}, ("$_$", "b"))
+    drawn.savefig(tmp_path / "confusion.png")
+    texts = drawn.findobj(Text)
+    named = [text for text in texts if "$" in text.get_text()]
+    assert named
+    assert not any(text.get_parse_math() for text in named)

@@ -89,7 +89,11 @@ class Answering:
         self._probabilities = np.array([probabilities], np.float32)
 
     def infer(self, images: np.ndarray) -> Inference:
-        return Inference(self._probabilities, np.log(self._probabilities))
+        return Inference(
+            self._probabilities,
+            np.log(self._probabilities),
+            spread=np.array([0.25], np.float32),
+        )
 
 
 def reader(
@@ -130,6 +134,7 @@ def test_every_class_above_its_threshold_is_a_label(
     path = film(trained, "NORMAL")
     outcome = of.answer(path, of.read(path))
     assert predict.line(outcome, of.model.manifest.classes) == expected
+    assert outcome.spread == 0.25
 
 
 def test_an_answer_that_is_no_number_is_none(trained: Trained) -> None:
