@@ -36,6 +36,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds a flag's default to its help, where there is one that says something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        says_nothing = action.default in (None, []) or action.default is False
+        if says_nothing or "(default: " in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -46,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
             help=what,
             description=module.__doc__,
             allow_abbrev=False,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_Help,
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)

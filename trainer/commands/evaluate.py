@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=Path,
         metavar="MODEL_DIR",
-        help="what scores --data, and has the thresholds; default for --data: the "
-        "model in the box",
+        help="what scores --data, and has the thresholds (default: for --data, "
+        "the model in the box)",
     )
     parser.add_argument(
         "--output", type=Path, required=True, help="folder to make for the report"
@@ -73,8 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         action="append",
         metavar="SHARE",
-        help="where PPV and NPV are asked for, such as 0.02; may be repeated; default: "
-        f"{', '.join(map(str, _PREVALENCES))}",
+        help="where PPV and NPV are asked for, such as 0.02; may be repeated "
+        f"(default: {', '.join(map(str, _PREVALENCES))})",
     )
     parser.add_argument(
         "--control",
