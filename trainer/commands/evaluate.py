@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer.commands import train
 from trainer.data import dataset
 
 if TYPE_CHECKING:
@@ -83,12 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="score the same images with the place of the lungs painted black too",
     )
-    parser.add_argument(
-        "--patient_pattern",
-        default=dataset.PATIENT_PATTERN,
-        metavar="REGEX",
-        help="finds the patient in a file name; a file without is its own patient",
-    )
+    train.add_patients(parser)
     parser.add_argument(
         "--subtype_pattern",
         metavar="REGEX",
