@@ -36,6 +36,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds a flag's default to its help, where there is one that says something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        says_nothing = action.default in (None, []) or action.default is False
+        if says_nothing or "(default: " in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -46,20 +56,11 @@ def _parser() -> argparse.ArgumentParser:
             help=what,
             description=module.__doc__,
             allow_abbrev=False,
-            formatter_class=_HelpFormatter,
+            formatter_class=_Help,
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser
-
-
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Says the defaults, but for those that are nothing or are said in words."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, [], False):
-            return action.help
-        return super()._get_help_string(action)
 
 
 if __name__ == "__main__":

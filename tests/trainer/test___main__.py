@@ -42,6 +42,16 @@ def test_help_names_every_flag(capsys):
     assert all(f"--{name}" in shown for name in FLAGS)
 
 
+@pytest.mark.parametrize("command", __main__.COMMANDS)
+def test_help_names_defaults_that_say_something_once(capsys, command):
+    with pytest.raises(SystemExit):
+        __main__.main([command, "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"python -m trainer {command}: " in shown
+    assert not re.search(r"default: (None|\[\]|False)|default: [^()]*\(default", shown)
+    assert not re.search(r"(?<!\()default:", shown)
+
+
 @pytest.fixture
 def given(monkeypatch, tmp_path):
     """`given(*flags)` → the Run that a command hands to the training."""

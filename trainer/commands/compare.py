@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--name",
         action="append",
-        help="of each model, in their order; default: of its folder or file",
+        help="of each model, in their order (default: of its folder or file)",
     )
     parser.add_argument(
         "--part",
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         action="append",
         metavar="X",
-        help="of each model, in their order; default: that of its evaluation",
+        help="of each model, in their order (default: that of its evaluation)",
     )
     parser.add_argument(
         "--operating_point",

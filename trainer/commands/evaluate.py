@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer.commands import train
 from trainer.data import dataset
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=Path,
         metavar="MODEL_DIR",
-        help="what scores --data, and has the thresholds; default for --data: the "
-        "model in the box",
+        help="what scores --data, and has the thresholds (default: for --data, "
+        "the model in the box)",
     )
     parser.add_argument(
         "--output", type=Path, required=True, help="folder to make for the report"
@@ -73,8 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         action="append",
         metavar="SHARE",
-        help="where PPV and NPV are asked for, such as 0.02; may be repeated; default: "
-        f"{', '.join(map(str, _PREVALENCES))}",
+        help="where PPV and NPV are asked for, such as 0.02; may be repeated "
+        f"(default: {', '.join(map(str, _PREVALENCES))})",
     )
     parser.add_argument(
         "--control",
@@ -83,12 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="score the same images with the place of the lungs painted black too",
     )
-    parser.add_argument(
-        "--patient_pattern",
-        default=dataset.PATIENT_PATTERN,
-        metavar="REGEX",
-        help="finds the patient in a file name; a file without is its own patient",
-    )
+    train.add_patients(parser)
     parser.add_argument(
         "--subtype_pattern",
         metavar="REGEX",

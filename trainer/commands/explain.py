@@ -25,7 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("file", nargs="*", type=Path, metavar="FILE", help="PNG, JPEG or DICOM")
     add("--output", type=Path, required=True, help="folder to make")
-    add("--class", dest="class_name", metavar="NAME", help="default: the finding")
+    add(
+        "--class",
+        dest="class_name",
+        metavar="NAME",
+        help="whose heatmap (default: the finding's)",
+    )
     predict_command.add_model(parser)
     add(
         "--data",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from trainer.data import dataset
+from trainer.commands import train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,12 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="folder for explore.html, figures, files.csv, pairs.csv and summary.json",
     )
-    add(
-        "--patient_pattern",
-        default=dataset.PATIENT_PATTERN,
-        metavar="REGEX",
-        help="finds the patient in a file name; a file without is its own patient",
-    )
+    train.add_patients(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

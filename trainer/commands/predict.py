@@ -22,12 +22,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the flags that say what scores and what decides."""
     add = parser.add_argument
-    add("--model", type=Path, metavar="MODEL_DIR", help="default: the model in the box")
+    add(
+        "--model",
+        type=Path,
+        metavar="MODEL_DIR",
+        help="what scores (default: the model in the box)",
+    )
     point = parser.add_mutually_exclusive_group()
     point.add_argument(
         "--operating_point",
         metavar="NAME",
-        help="which of the model's thresholds decides; default: default",
+        help="which of the model's thresholds decides (default: default)",
     )
     point.add_argument("--threshold", type=float, metavar="X", help="your own instead")
 

@@ -75,12 +75,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="a folder with a folder for each class, or a CSV with path and label",
     )
-    add(
-        "--patient_pattern",
-        default=dataset.PATIENT_PATTERN,
-        metavar="REGEX",
-        help="finds the patient in a file name; a file without is its own patient",
-    )
+    add_patients(parser)
     add("--class_pattern", metavar="REGEX", help="finds the class in a file name")
     add("--subtype_pattern", metavar="REGEX", help="finds what else is known, likewise")
     add(
@@ -109,6 +104,16 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
     add("--split_seed", type=int, default=1, help="of the division of the patients")
     add("--seed", type=int, default=1, help="of everything else that is random")
+
+
+def add_patients(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the flag that says whose image a file is."""
+    parser.add_argument(
+        "--patient_pattern",
+        default=dataset.PATIENT_PATTERN,
+        metavar="REGEX",
+        help="finds the patient in a file name; a file without is its own patient",
+    )
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
