@@ -19,9 +19,9 @@ demo: .venv/demo.stamp
 	  --eligibility demo/rules.toml
 	$(BIN)/python demo/show.py demo/results
 
-# A process a core, each with whole files, whose tests share what is costly to make.
+# A process a core; neighbours share what is costly to make.
 test: .venv/test.stamp
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: .venv/test.stamp
 	$(BIN)/python -m pytest -m slow

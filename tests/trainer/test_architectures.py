@@ -74,7 +74,7 @@ def bare(monkeypatch):
             smallest=1,
         )
         monkeypatch.setitem(architectures.BACKBONES, name, row)
-        recipe = dataclasses.replace(RECIPE, backbone=name)
+        recipe = dataclasses.replace(RECIPE, width=1.0, backbone=name)
         body = architectures.build(recipe, 2, None).get_layer("body")
         return np.asarray(body(pixels)[0])
 
@@ -125,7 +125,7 @@ def test_the_custom_cnn_sees_0_to_1(bare, value):
     ],
 )
 def test_a_backbone_that_cannot_be_built_is_refused(name, size, said):
-    recipe = dataclasses.replace(RECIPE, backbone=name, image_size=size)
+    recipe = dataclasses.replace(RECIPE, width=1.0, backbone=name, image_size=size)
     with pytest.raises(ValueError, match=said):
         architectures.require(recipe)
     with pytest.raises(ValueError, match=said):
@@ -168,7 +168,7 @@ def test_efficientnet_is_the_same_from_a_file_as_when_keras_fetches_it(
     imagenet, pixels, monkeypatch
 ):
     monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: str(imagenet))
-    recipe = dataclasses.replace(RECIPE, backbone="efficientnet_b0")
+    recipe = dataclasses.replace(RECIPE, width=1.0, backbone="efficientnet_b0")
     rgb = np.repeat(pixels, 3, axis=3)
     expected = np.asarray(stem(efficientnet(weights="imagenet"))(rgb))
     plain = efficientnet(weights=None)
@@ -186,7 +186,7 @@ def test_weights_that_cannot_be_fetched_say_which_file_to_bring(monkeypatch, tmp
 
     monkeypatch.setattr(file_utils, "urlretrieve", unreachable)
     monkeypatch.setattr(file_utils.config, "keras_home", lambda: str(tmp_path))
-    recipe = dataclasses.replace(RECIPE, backbone="vgg16")
+    recipe = dataclasses.replace(RECIPE, width=1.0, backbone="vgg16")
     with pytest.raises(FileNotFoundError, match=r"bring vgg16.*notop\.h5 .*--weights"):
         architectures.build(recipe, 2, "imagenet")
 
@@ -195,13 +195,13 @@ def test_weights_of_another_network_are_refused_by_name(tiny, tiny_weights):
     recipe = RECIPE
     with pytest.raises(ValueError, match=r"no weights of mobilenet .*width 0\.25"):
         architectures.build(recipe, 2, tiny_weights)
-    recipe = dataclasses.replace(RECIPE, backbone="custom_cnn")
+    recipe = dataclasses.replace(RECIPE, width=1.0, backbone="custom_cnn")
     with pytest.raises(ValueError, match="holds no weights of custom_cnn"):
         architectures.build(recipe, 2, tiny_weights)
 
 
 def test_a_network_without_imagenet_weights_says_so():
-    recipe = dataclasses.replace(RECIPE, backbone="custom_cnn")
+    recipe = dataclasses.replace(RECIPE, width=1.0, backbone="custom_cnn")
     with pytest.raises(ValueError, match="custom_cnn has no ImageNet weights"):
         architectures.build(recipe, 2, "imagenet")
 
