@@ -13,13 +13,15 @@ import tensorflow as tf
 from trainer import architectures, augment, fit, outlier
 from trainer.architectures import Weights
 from trainer.data import pixels
-from trainer.evaluation import calibrate
+from trainer.evaluation import calibrate, figures
 from trainer.fit import Figures, Lessons
 from trainer.outlier import OutlierScore
 from trainer.progress import Progress
 from trainer.recipes import Recipe
 from trainer.run import Data, Run
 from trainer.serving import Ensemble, Mirrored, Network, Scorer
+
+CURVES = "training_curves.png"
 
 
 def train(run: Run, data: Data, lessons: Lessons, number: int) -> Network:
@@ -29,7 +31,7 @@ def train(run: Run, data: Data, lessons: Lessons, number: int) -> Network:
     """
     recipe, seed = run.recipe, run.seed + number
     logs = run.logs / f"member-{number + 1}"
-    network, _ = fitted(
+    network, history = fitted(
         recipe,
         lessons,
         run.weights,
@@ -37,6 +39,7 @@ def train(run: Run, data: Data, lessons: Lessons, number: int) -> Network:
         logs=logs,
         title=f"{recipe.backbone} {number + 1} of {recipe.members}",
     )
+    figures.training_curves(history).savefig(logs / CURVES)
     _centre(network, lessons, recipe)
     return Network(
         network,

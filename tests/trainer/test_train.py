@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from beam_pipeline import images, saved_model
@@ -170,7 +171,11 @@ def test_logs_are_left_beside_the_model(trained):
         "checkpoint.npz",
         "history.csv",
         "tensorboard",
+        "training_curves.png",
     }
+    with Image.open(trained.logs / "member-1" / "training_curves.png") as picture:
+        shown = np.asarray(picture.convert("L"))
+    assert (shown < 128).mean() > 0.005
 
 
 def again(trained, tmp_path, *flags):
