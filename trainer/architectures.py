@@ -12,6 +12,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from trainer import normalization
 from trainer.data.dataset import Task
 from trainer.recipes import Head, Recipe
 
@@ -179,8 +180,7 @@ def backbone_of(network: keras.Model) -> keras.Model:
 def plain(network: keras.Model, task: Task, temperature: float) -> keras.Model:
     """A network that `build` made, of Keras's own layers alone: image → probabilities.
 
-    It shares the weights. Statistics of BatchNormalization stay as they are, also if it
-    is trained on: its layers are frozen in both networks.
+    Statistics of BatchNormalization stay as they are, also if it is trained on.
 
     Args:
         network: what to take apart.
@@ -188,7 +188,7 @@ def plain(network: keras.Model, task: Task, temperature: float) -> keras.Model:
         temperature: that logits are divided by.
     """
     body = network.get_layer("body")
-    backbone = backbone_of(network)
+    backbone = normalization.plain(backbone_of(network))
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
@@ -236,7 +236,8 @@ def _network(backbone: Backbone, recipe: Recipe, weights: Weights) -> keras.Mode
         if backbone.complete is not None:
             backbone.complete(built)
     middle = built.get_layer(backbone.middle).output
-    return keras.Model(built.inputs[0], [built.outputs[0], middle], name="backbone")
+    outputs = [built.outputs[0], middle]
+    return normalization.fused(keras.Model(built.inputs[0], outputs, name="backbone"))
 
 
 def _fetched(construct: Callable[..., keras.Model], backbone: str) -> keras.Model:
