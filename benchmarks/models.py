@@ -1,14 +1,14 @@
 """Trains each kind of model on the same folds of the patients, and compares them.
 
-    python -m benchmarks.models ../shared/data [--folds 3] [--final]
+    python -m benchmarks.models ../shared/data [--final]
 
 For each fold: `custom_cnn`, `mobilenet` and `mobilenet_robust`; the average of the last
 two, the ensemble; and the model in the box, which is `mobilenet_robust` once more, with
 the ensemble as its teacher. Every figure is of patients that the fold holds
 out: AUC, sensitivity and specificity at the threshold that the fold's own validation
-patients chose; the same as the mean over all of `corruptions.CORRUPTIONS`; and the time
-of an image in batches of 32. What is trained already is not trained again, and a
-training that was killed goes on.
+patients chose; the same as the mean over all of `corruptions.CORRUPTIONS`, of some of
+these patients; and the time of an image in batches of 32. What is trained already is
+not trained again, and a training that was killed goes on.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from trainer.evaluation import delong
 _WEIGHTS = "imagenet_weights/mobilenet_1_0_224_tf_no_top.h5"
 _BATCH = 32
 _ROUNDS = 8
+# Of each fold, so many images are corrupted, thirty times each.
+_CORRUPTED = 240
 MEMBERS = ("mobilenet", "mobilenet_robust")
 KINDS = ("custom_cnn", *MEMBERS, "ensemble", "box")
 
@@ -72,6 +74,9 @@ def commands(kind: str, place: Place) -> list[str]:
     weights = "none" if kind == "custom_cnn" else str(place.data / _WEIGHTS)
     shared += [f"--cache={place.output / 'cache'}", f"--weights={weights}"]
     if kind == "box":
+        folds = sorted(place.output.glob("fold-*/box.training/predictions.parquet"))
+        if folds and not place.fold:
+            shared += [f"--tuned_on={fold}" for fold in folds]
         teacher = place.model("ensemble").with_name("ensemble.training")
         shared += [f"--teacher={teacher / 'predictions.parquet'}"]
         shared += ["--set=distillation=0.7"]
@@ -83,7 +88,7 @@ def commands(kind: str, place: Place) -> list[str]:
 
 def train(place: Place) -> None:
     """Every model that is not there yet."""
-    for kind in KINDS:
+    for kind in KINDS if place.fold else KINDS[1:]:
         if not place.model(kind).exists():
             command = [sys.executable, "-m", "trainer", *commands(kind, place)]
             print(time.strftime("%H:%M:%S"), place.model(kind), flush=True)
@@ -105,7 +110,10 @@ def figures(place: Place, kind: str, examples: Examples) -> dict[str, float]:
     indices = [examples.classes.index(finding) for finding in manifest.findings]
     positives = held_out.labels[:, indices].any(axis=1)
     judge = Judge(model, positives, scores(model, images))
-    plain, *changed = [found for _, _, found in table(judge, images)]
+    plain = judge.figures(images)
+    few = np.random.default_rng(0).permutation(len(images))[:_CORRUPTED]
+    part = Judge(model, positives[few], judge.plain[few])
+    _, *changed = [found for _, _, found in table(part, images[few])]
     auc = delong.auc(positives, judge.plain, held_out.patients)
     return {
         "auc": plain.auc,
@@ -176,6 +184,9 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument(
+        "--only", type=int, nargs="+", metavar="FOLD", help="of these, from 1 on"
+    )
+    parser.add_argument(
         "--output", type=Path, default=Path("benchmarks/results/models")
     )
     parser.add_argument(
@@ -184,7 +195,7 @@ def main() -> None:
     arguments = parser.parse_args()
     places = [
         Place(arguments.data, arguments.output, f"{number}/{arguments.folds}")
-        for number in range(1, arguments.folds + 1)
+        for number in arguments.only or range(1, arguments.folds + 1)
     ]
     for place in places:
         train(place)
