@@ -30,6 +30,13 @@ def test_the_sheet_shows_originals_and_variations(
     assert run(chest_xray, tmp_path / "none.png", "--images", "0") == 2
 
 
+def test_classes_may_stand_in_the_names(chest_xray: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "preview.png"
+    flags = ("--images", "1", "--variations", "1", "--class_pattern")
+    assert run(chest_xray, sheet, *flags, "bacteria|virus") == 0
+    assert run(chest_xray, tmp_path / "other.png", *flags, "(") == 2
+
+
 def test_each_variation_is_one_of_its_own_and_the_same_again(chest_xray: Path) -> None:
     examples = dataset.find(chest_xray, dataset.Naming())
     recipe = recipes.load("mobilenet", ["image_size=32"])

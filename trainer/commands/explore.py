@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for explore.html, figures, files.csv, pairs.csv and summary.json",
     )
     train.add_patients(parser)
+    train.add_classes(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
+    from trainer.data.dataset import Naming
     from trainer.exploration import explore
     from trainer.exploration import page as pages
 
@@ -55,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         task = bar.add_task("reading")
         found = explore.explore(
             data,
-            arguments.patient_pattern,
+            Naming(arguments.patient_pattern, arguments.class_pattern),
             lambda count, total: bar.update(task, advance=count, total=total),
         )
     explore.write_tables(found, output)

@@ -6,12 +6,14 @@ import argparse
 from pathlib import Path
 
 from trainer import recipes
+from trainer.commands import train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the flags of `preview`."""
     add = parser.add_argument
     add("--data", type=Path, required=True, help="as of train")
+    train.add_classes(parser)
     add("--output", type=Path, required=True, metavar="PNG", help="file to make")
     add("--recipe", default="mobilenet", metavar="NAME|TOML", help="as of train")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="as of train")
@@ -29,7 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
     from trainer.data import dataset
 
     recipe = recipes.load(arguments.recipe, arguments.set)
-    examples = dataset.find(arguments.data, dataset.Naming())
+    examples = dataset.find(
+        arguments.data, dataset.Naming(label=arguments.class_pattern)
+    )
     figure = preview.preview(
         examples, recipe, arguments.images, arguments.variations, arguments.seed
     )

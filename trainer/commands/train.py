@@ -76,7 +76,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         help="a folder with a folder for each class, or a CSV with path and label",
     )
     add_patients(parser)
-    add("--class_pattern", metavar="REGEX", help="finds the class in a file name")
+    add_classes(parser)
     add("--subtype_pattern", metavar="REGEX", help="finds what else is known, likewise")
     add(
         "--split",
@@ -113,6 +113,13 @@ def add_patients(parser: argparse.ArgumentParser) -> None:
         default=dataset.PATIENT_PATTERN,
         metavar="REGEX",
         help="finds the patient in a file name; a file without is its own patient",
+    )
+
+
+def add_classes(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the flag that says which class a file name stands for."""
+    parser.add_argument(
+        "--class_pattern", metavar="REGEX", help="finds the class in a file name"
     )
 
 

@@ -179,6 +179,7 @@ def find(data: Path, naming: Naming) -> Examples:
             two labels.
     """
     found = listed(data, naming)
+    _require_files(found.files, data)
     return _examples(list(found.files), found.root, found.is_multilabel)
 
 
@@ -194,9 +195,10 @@ def listed(data: Path, naming: Naming) -> Listing:
         data: the folder or the table.
         naming: what file names say.
 
+    A file that a table names need not be there.
+
     Raises:
-        DatasetError: a table that cannot be understood, or a file of it that is not
-            there.
+        DatasetError: a table that cannot be understood.
     """
     if data.is_file():
         files, is_multilabel = _in_table(data, naming)
@@ -295,8 +297,8 @@ def _in_row(
 ) -> File:
     values = {name: (value or "").strip() for name, value in row.items() if name}
     path = table.parent / values["path"]
-    if not values["path"] or not path.is_file():
-        raise DatasetError(f"{where}: there is no file {values['path'] or '(empty)'}")
+    if not values["path"]:
+        raise DatasetError(f"{where}: the path is empty")
     named = values["labels"].split("|") if is_multilabel else [values["label"]]
     labels = tuple(label.strip() for label in named if label.strip())
     if not labels and not is_multilabel:
@@ -314,6 +316,15 @@ def _in_row(
         part=SPLITS.get(part, ""),
         columns={"subtype": subtype, **{n: values[n] for n in COLUMNS if n in values}},
     )
+
+
+def _require_files(files: Sequence[File], table: Path) -> None:
+    missing = [str(file.path) for file in files if not file.path.is_file()]
+    if missing:
+        raise DatasetError(
+            f"{len(missing)} files that {table} names are not there; expected is each "
+            "path relative to the table:\n  " + "\n  ".join(missing[:_SHOWN])
+        )
 
 
 def _without_copies(files: Iterable[File]) -> list[File]:

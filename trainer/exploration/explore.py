@@ -39,7 +39,7 @@ class Exploration:
 
 def explore(
     data: Path,
-    patient_pattern: str,
+    naming: Naming,
     advance: Callable[[int, int], None] = lambda count, total: None,
 ) -> Exploration:
     """Read every file of `data` and say what is in it.
@@ -48,13 +48,13 @@ def explore(
 
     Args:
         data: a folder or a table, see `dataset.listed`.
-        patient_pattern: finds the patient in a file name.
+        naming: what file names say.
         advance: is told how many more files were read, and of how many.
 
     Raises:
         DatasetError: there are no files, or the table cannot be understood.
     """
-    listing = dataset.listed(data, Naming(patient_pattern))
+    listing = dataset.listed(data, naming)
     total = len(listing.files)
     if not total:
         raise DatasetError(

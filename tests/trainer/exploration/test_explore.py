@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.trainer import data_sets
 from trainer.commands import explore as command
-from trainer.data.dataset import DatasetError
+from trainer.data.dataset import DatasetError, Naming
 from trainer.exploration import explore
 
 
@@ -138,7 +138,7 @@ def test_the_least_typical_image_is_the_odd_one(tmp_path):
     odd = Image.fromarray(255 - np.asarray(data_sets.picture(0)))
     files = {f"A/{n}.png": data_sets.picture(0) for n in range(4)}
     data = data_sets.write(tmp_path, {**files, "A/odd.png": odd})
-    found = explore.explore(data, "x")
+    found = explore.explore(data, Naming("x"))
     assert found.survey.name(int(np.argmax(found.unlike_class))) == "A/odd.png"
 
 
@@ -156,6 +156,23 @@ def test_a_table_of_several_findings_with_columns(tmp_path):
     page = (tmp_path / "out" / "explore.html").read_text("utf-8")
     assert "Columns by class" in page
     assert re.search(r"<td>EDEMA</td><td>1</td>", page)
+
+
+def test_a_file_that_a_table_names_and_is_not_there_is_told_of(tmp_path, capsys):
+    data_sets.write(tmp_path, {f"{n}.png": data_sets.picture(n) for n in range(4)})
+    lines = ["path,label", "0.png,A", "1.png,A", "2.png,B", "3.png,B", "gone.png,B"]
+    (tmp_path / "data.csv").write_text("\n".join(lines), "utf-8")
+    assert run(tmp_path / "data.csv", tmp_path / "out") == 0
+    assert "1 file cannot be read" in capsys.readouterr().out
+    assert len(rows(tmp_path / "out" / "files.csv")) == 5
+
+
+def test_classes_may_stand_in_the_names(tmp_path):
+    files = {f"{n}_{'ab'[n % 2]}.png": data_sets.picture(n) for n in range(4)}
+    data = data_sets.write(tmp_path / "data", files)
+    assert run(data, tmp_path / "out", "--class_pattern", r"_([ab])\.") == 0
+    found = rows(tmp_path / "out" / "files.csv").values()
+    assert sorted(row["class"] for row in found) == ["A", "A", "B", "B"]
 
 
 def test_a_data_set_without_one_readable_image_is_told_of(tmp_path):
