@@ -94,7 +94,7 @@ def _manifest(
     setting: Setting, data: Data, predicted: Predictions, recipe: Mapping[str, Any]
 ) -> Manifest:
     judged = predicted.part("held_out")
-    points = _operating_points(setting, predicted)
+    points = _operating_points(setting, data, predicted)
     return Manifest(
         name=setting.card.name or setting.output.name,
         version=setting.card.version,
@@ -129,14 +129,14 @@ def _scored(predicted: Predictions) -> Scored:
 
 
 def _operating_points(
-    setting: Setting, predicted: Predictions
+    setting: Setting, data: Data, predicted: Predictions
 ) -> dict[str, OperatingPoint]:
-    judged = predicted.part("held_out")
     if setting.tuned_on:
-        tuned = out_of_fold.pooled(setting.tuned_on, judged)
+        tuned = out_of_fold.pooled(setting.tuned_on, data)
         chosen_on = f"out of fold, {len(setting.tuned_on)} folds of the patients"
     else:
         tuned, chosen_on = predicted.part("validation"), "validation"
+    judged = predicted.part("held_out")
     points = {}
     for name, method in operating_points.METHODS.items():
         chosen = _chosen(tuned, method, setting.seed)

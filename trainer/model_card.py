@@ -168,9 +168,10 @@ def _stage(number: int, stage: Stage) -> str:
     learns = f"the head and the last {stage.unfrozen:.0%} of the layers"
     if stage.unfrozen in (0, 1):
         learns = "the whole network" if stage.unfrozen else "the head alone"
+    epochs = "one epoch" if stage.epochs == 1 else f"at most {stage.epochs} epochs"
     return (
-        f"stage {number}: {learns}, at most {stage.epochs} epochs from a learning rate "
-        f"of {stage.learning_rate:g}"
+        f"stage {number}: {learns}, {epochs} from a learning rate of "
+        f"{stage.learning_rate:g}"
     )
 
 

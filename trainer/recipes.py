@@ -189,8 +189,11 @@ class Recipe:
         require(1 <= self.image_size <= 4096, "image_size", self.image_size, "1–4096")
         for name in ("batch_size", "early_stopping_patience", "reduce_lr_patience"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        for name in ("label_smoothing", "weight_average", "distillation"):
-            _within(self, name, 0, 1)
+        _within(self, "distillation", 0, 1)
+        # At 1 the labels would say nothing, and the averages keep the first weights.
+        for name in ("label_smoothing", "weight_average"):
+            value = getattr(self, name)
+            require(0 <= value < 1, name, value, "0 to below 1")
         _within(self, "weight_decay", 0, math.inf)
         require(0 < self.width < math.inf, "width", self.width, "more than 0")
 

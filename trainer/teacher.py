@@ -10,33 +10,28 @@ from numpy.typing import NDArray
 from beam_pipeline import saved_model
 from beam_pipeline.manifest import Preparation
 from trainer.data import pixels
-from trainer.data.dataset import Examples
-from trainer.data.pixels import Images
 from trainer.evaluation import predictions
 from trainer.evaluation.predictions import Predictions
+from trainer.run import Data
 
 
 def targets(
-    examples: Examples,
-    images: Images,
-    preparation: Preparation,
-    teacher: Path | None,
-    share: float,
+    data: Data, preparation: Preparation, teacher: Path | None, share: float
 ) -> NDArray[np.float32]:
     """What a network is to answer, float32, (images, classes).
 
     Args:
-        examples: the labels.
-        images: their model inputs.
-        preparation: how they became that.
+        data: the labels and the model inputs.
+        preparation: how images became that.
         teacher: a model directory, or the predictions of a model for these images;
             None for the labels alone.
         share: of the teacher's probabilities in the targets.
 
     Raises:
         ValueError: a teacher without a share or a share without a teacher; a teacher
-            of other classes, of another preparation, or with predictions for some of
-            the images only.
+            of other classes, of another preparation, with predictions for some of the
+            images only, or that has learned from images which are to judge. What a
+            model directory has learned from is not known here, its predictions tell.
     """
     if (teacher is None) != (share == 0):
         raise ValueError(
@@ -44,19 +39,20 @@ def targets(
             f"{'without' if teacher is None else 'with'} a --teacher; give both, as in "
             "--teacher MODEL --set distillation=0.5, or neither"
         )
-    labels = examples.labels.astype(np.float32)
+    labels = data.examples.labels.astype(np.float32)
     if teacher is None:
         return labels
     if teacher.is_file():
-        told = _predicted(predictions.load(teacher), examples)
+        told = _predicted(predictions.load(teacher), data)
     else:
-        told = _inferred(teacher, examples, images, preparation)
+        told = _inferred(teacher, data, preparation)
     return (1 - share) * labels + share * told
 
 
 def _inferred(
-    teacher: Path, examples: Examples, images: Images, preparation: Preparation
+    teacher: Path, data: Data, preparation: Preparation
 ) -> NDArray[np.float32]:
+    examples = data.examples
     model = saved_model.load(teacher)
     known = model.manifest
     asked = (examples.task, examples.classes, preparation)
@@ -67,11 +63,12 @@ def _inferred(
             f"{examples.task}, {', '.join(examples.classes)} and {preparation.name} "
             "are needed"
         )
-    found = [model.infer(chunk).probabilities for chunk in pixels.chunks(images)]
+    found = [model.infer(chunk).probabilities for chunk in pixels.chunks(data.pixels)]
     return np.concatenate(found)
 
 
-def _predicted(found: Predictions, examples: Examples) -> NDArray[np.float32]:
+def _predicted(found: Predictions, data: Data) -> NDArray[np.float32]:
+    examples = data.examples
     row_of = {name: row for row, name in enumerate(found.names.tolist())}
     missing = sum(name not in row_of for name in examples.names())
     if missing or (found.task, found.classes) != (examples.task, examples.classes):
@@ -80,4 +77,11 @@ def _predicted(found: Predictions, examples: Examples) -> NDArray[np.float32]:
             f"answers another question: {found.task}, {', '.join(found.classes)}"
         )
     rows = [row_of[name] for name in examples.names()]
+    seen = int(((found.parts[rows] == "training") & (data.parts != "training")).sum())
+    if seen:
+        raise ValueError(
+            f"--teacher has learned from {seen} images of this run's validation and "
+            "held-out patients, whom it would tell of; train it with the same --fold, "
+            "--split and --split_seed"
+        )
     return found.probabilities[rows].astype(np.float32)

@@ -19,7 +19,7 @@ from trainer import (
     teacher,
 )
 from trainer import run as runs
-from trainer.evaluation import predictions
+from trainer.evaluation import out_of_fold, predictions
 from trainer.evaluation.predictions import Predictions
 from trainer.fit import Lessons
 from trainer.run import Data, Run, Setting
@@ -47,6 +47,9 @@ def train(run: Run) -> Manifest:
     tf.config.experimental.enable_op_determinism()
     architectures.require(run.recipe)
     data = runs.read(run)
+    if run.tuned_on:
+        # What is wrong with them is to be told now, not after hours.
+        out_of_fold.pooled(run.tuned_on, data)
     runs.claim(run, data)
     learned = lessons(run, data)
     trained = [
@@ -107,11 +110,7 @@ def lessons(run: Run, data: Data) -> Lessons:
         pixels=data.pixels,
         labels=data.examples.labels,
         targets=teacher.targets(
-            data.examples,
-            data.pixels,
-            run.preparation,
-            run.teacher,
-            run.recipe.distillation,
+            data, run.preparation, run.teacher, run.recipe.distillation
         ),
         training=data.rows("training"),
         validation=data.rows("validation"),

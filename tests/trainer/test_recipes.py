@@ -193,8 +193,11 @@ def test_a_file_without_base_has_the_defaults(tmp_path):
         ("head.dense=[0]", r"dense is \(0,\), expected 1 or more"),
         ("batch_size=0", r"batch_size is 0, expected 1 or more"),
         ("reduce_lr_patience=0", r"reduce_lr_patience is 0, expected 1 or more"),
-        ("label_smoothing=2", r"label_smoothing is 2\.0, expected 0 to 1"),
-        ("weight_average=-1", r"weight_average is -1\.0, expected 0 to 1"),
+        ("label_smoothing=2", r"label_smoothing is 2\.0, expected 0 to below 1"),
+        ("label_smoothing=1", r"label_smoothing is 1\.0, expected 0 to below 1"),
+        ("weight_average=1", r"weight_average is 1\.0, expected 0 to below 1"),
+        ("distillation=1.5", r"distillation is 1\.5, expected 0 to 1"),
+        ("weight_average=-1", r"weight_average is -1\.0, expected 0 to below 1"),
         ("width=0", r"width is 0\.0, expected more than 0"),
     ],
 )

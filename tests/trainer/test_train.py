@@ -254,6 +254,27 @@ def test_a_teacher_and_its_share_belong_together(trained, tmp_path, capsys, teac
     assert "give both" in capsys.readouterr().err
 
 
+def test_a_teacher_that_learned_from_who_is_to_judge_is_refused(
+    trained, tmp_path, capsys
+):
+    teach = ("--teacher", str(trained.logs / predictions.FILE))
+    other = ("--set", "distillation=0.5", "--split_seed", "99")
+    output = ["--output", str(tmp_path / "again")]
+    assert __main__.main([*trained.command, *output, *teach, *other]) == 2
+    assert "has learned from" in capsys.readouterr().err
+
+
+def test_folds_that_cannot_choose_thresholds_are_refused_before_training(
+    trained, tmp_path, capsys
+):
+    # It holds out whom this run holds out: nobody is left to choose.
+    folds = ["--tuned_on", str(trained.logs / predictions.FILE)]
+    output = ["--output", str(tmp_path / "again")]
+    assert __main__.main([*trained.command, *output, *folds]) == 2
+    assert "no images are left" in capsys.readouterr().err
+    assert not (tmp_path / "again.training" / "run.json").exists()
+
+
 def test_a_model_that_misses_what_is_required_is_not_blessed(
     trained, manifest, few_resamples, tmp_path
 ):

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.model_selection import StratifiedGroupKFold
 
@@ -160,14 +161,25 @@ def require_validation(
 ) -> None:
     """Refuse validation images that are too few to choose a threshold on.
 
+    There is one threshold for all findings, or of several labels one for each.
+
     Raises:
         DatasetError: with the interval that so few would give.
     """
-    indices = [examples.classes.index(finding) for finding in findings]
-    positives = examples.labels[parts == "validation"][:, indices].any(axis=1)
+    shown = examples.labels[parts == "validation"]
+    of_findings = shown[:, [examples.classes.index(finding) for finding in findings]]
+    if examples.task == "multilabel":
+        decided = dict(zip(findings, of_findings.T, strict=True))
+    else:
+        decided = {"a finding": of_findings.any(axis=1)}
+    for name, positives in decided.items():
+        _require_either(name, positives, least)
+
+
+def _require_either(name: str, positives: NDArray[np.bool_], least: int) -> None:
     kinds = {
-        "with a finding": ("sensitivity", int(positives.sum())),
-        "without a finding": ("specificity", int((~positives).sum())),
+        f"with {name}": ("sensitivity", int(positives.sum())),
+        f"without {name}": ("specificity", int((~positives).sum())),
     }
     for kind, (figure, n) in kinds.items():
         if n < least:

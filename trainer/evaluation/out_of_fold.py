@@ -15,30 +15,30 @@ import numpy as np
 
 from trainer.evaluation import predictions
 from trainer.evaluation.predictions import Predictions
+from trainer.run import Data
 
-_SAME = ("task", "classes", "findings")
 
-
-def pooled(files: Sequence[Path], judged: Predictions) -> Predictions:
+def pooled(files: Sequence[Path], data: Data) -> Predictions:
     """What the folds' models say of their held-out images, calibrated each by itself.
 
     Args:
         files: `predictions.parquet` of each fold.
-        judged: predictions whose patients are to judge the thresholds, and therefore
-            may not choose them: they are left out.
+        data: whose held-out patients are to judge the thresholds, and therefore may
+            not choose them: they are left out.
 
     Raises:
         ValueError: predictions of other classes, an image that two folds held out, or
             nobody left.
     """
-    folds = [_held_out(path, judged) for path in files]
+    folds = [_held_out(path, data) for path in files]
     names = np.concatenate([fold.names for fold in folds])
     if len(set(names.tolist())) < len(names):
         raise ValueError(
             "--tuned_on: two of the folds held out the same images; give one fold of "
             "each kind, as `train --fold K/N` made them"
         )
-    left = ~np.isin(names, judged.names)
+    judging = data.examples.chosen(data.parts == "held_out")
+    left = ~np.isin(names, judging.names())
     if not left.any():
         raise ValueError("--tuned_on: no images are left besides the held-out ones")
     everything = replace(
@@ -54,13 +54,18 @@ def pooled(files: Sequence[Path], judged: Predictions) -> Predictions:
     return everything.chosen(left)
 
 
-def _held_out(path: Path, judged: Predictions) -> Predictions:
+def _held_out(path: Path, data: Data) -> Predictions:
     found = predictions.load(path).part("held_out")
-    for name in _SAME:
-        if getattr(found, name) != getattr(judged, name):
+    asked = {
+        "task": data.examples.task,
+        "classes": data.examples.classes,
+        "findings": data.findings,
+    }
+    for name, needed in asked.items():
+        if getattr(found, name) != needed:
             raise ValueError(
                 f"--tuned_on {path} differs in {name}: {getattr(found, name)}, not "
-                f"{getattr(judged, name)}"
+                f"{needed}"
             )
     # Divided by its own temperature, each fold's logits mean the same.
     return replace(found, logits=found.logits / found.temperature, temperature=1.0)

@@ -193,11 +193,19 @@ def test_no_validation_image_of_a_kind_is_refused_too():
 
 
 def test_images_with_any_of_several_findings_count_once():
+    examples = films.examples([[1] * 2, [1] * 3, [1] * 3])
+    parts = np.full(8, "validation")
+    split.require_validation(examples, parts, ("CLASS1", "CLASS2"), 2)
+    with pytest.raises(DatasetError, match="have 2 images without a finding"):
+        split.require_validation(examples, parts, ("CLASS1", "CLASS2"), 4)
+
+
+def test_each_of_several_labels_needs_images_for_its_own_threshold():
     examples = several([[True, True], [False, True], [False, False]] * 2)
     parts = np.full(6, "validation")
     split.require_validation(examples, parts, ("CLASS0", "CLASS1"), 2)
-    with pytest.raises(DatasetError, match="have 2 images without a finding"):
-        split.require_validation(examples, parts, ("CLASS0", "CLASS1"), 4)
+    with pytest.raises(DatasetError, match="have 2 images with CLASS0"):
+        split.require_validation(examples, parts, ("CLASS0", "CLASS1"), 3)
 
 
 def test_a_picture_in_two_parts_is_refused_whatever_its_encoding(tmp_path):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from trainer.data.dataset import Examples
 from trainer.evaluation import out_of_fold, predictions
 from trainer.evaluation.predictions import Predictions
+from trainer.run import Data
 
 
 def fold(names, logits, *, temperature=1.0, part="held_out", classes=("A", "B")):
@@ -27,6 +30,26 @@ def fold(names, logits, *, temperature=1.0, part="held_out", classes=("A", "B"))
     )
 
 
+def judged(names):
+    """A run whose held-out images these are, beside one to learn from."""
+    names = ["learned", *names]
+    examples = Examples(
+        root=Path(),
+        paths=tuple(map(Path, names)),
+        task="binary",
+        classes=("A", "B"),
+        labels=np.eye(2, dtype=bool)[np.arange(len(names)) % 2],
+        patients=np.array(names),
+        given_parts=np.full(len(names), ""),
+        columns={},
+        duplicates=0,
+        files_without_patient=0,
+    )
+    parts = np.array(["training"] + ["held_out"] * (len(names) - 1))
+    pixels = np.zeros((len(names), 1, 1, 1), np.uint8)
+    return Data(examples, parts, pixels, ("B",))
+
+
 @pytest.fixture
 def saved(tmp_path):
     def save(*folds):
@@ -40,7 +63,7 @@ def saved(tmp_path):
 
 def test_each_fold_counts_with_its_own_temperature(saved):
     one, two = fold("ab", [1.0, 2.0], temperature=2.0), fold("cd", [3.0, 4.0])
-    found = out_of_fold.pooled(saved(one, two), fold("z", [0.0]))
+    found = out_of_fold.pooled(saved(one, two), judged("z"))
     assert found.names.tolist() == ["a", "b", "c", "d"]
     expected = np.concatenate([one.scores, two.scores])
     np.testing.assert_allclose(found.scores, expected)
@@ -49,7 +72,7 @@ def test_each_fold_counts_with_its_own_temperature(saved):
 
 def test_whoever_judges_does_not_choose(saved):
     paths = saved(fold("ab", [1.0, 2.0]), fold("cd", [3.0, 4.0]))
-    found = out_of_fold.pooled(paths, fold("bc", [0.0, 0.0]))
+    found = out_of_fold.pooled(paths, judged("bc"))
     assert found.names.tolist() == ["a", "d"]
 
 
@@ -63,7 +86,7 @@ def test_what_a_fold_learned_from_does_not_choose(saved):
             for name in ("names", "labels", "logits", "patients", "parts")
         },
     )
-    assert out_of_fold.pooled(saved(both), fold("z", [0.0])).names.tolist() == [
+    assert out_of_fold.pooled(saved(both), judged("z")).names.tolist() == [
         "a",
         "b",
     ]
@@ -72,14 +95,14 @@ def test_what_a_fold_learned_from_does_not_choose(saved):
 def test_an_image_that_two_folds_held_out_is_refused(saved):
     paths = saved(fold("ab", [1.0, 2.0]), fold("bc", [3.0, 4.0]))
     with pytest.raises(ValueError, match="held out the same images"):
-        out_of_fold.pooled(paths, fold("z", [0.0]))
+        out_of_fold.pooled(paths, judged("z"))
 
 
 def test_predictions_of_other_classes_are_refused(saved):
     with pytest.raises(ValueError, match="differs in classes"):
-        out_of_fold.pooled(saved(fold("a", [1.0], classes=("A", "C"))), fold("z", [0]))
+        out_of_fold.pooled(saved(fold("a", [1.0], classes=("A", "C"))), judged("z"))
 
 
 def test_nobody_left_is_refused(saved):
     with pytest.raises(ValueError, match="no images are left"):
-        out_of_fold.pooled(saved(fold("ab", [1.0, 2.0])), fold("ab", [0.0, 0.0]))
+        out_of_fold.pooled(saved(fold("ab", [1.0, 2.0])), judged("ab"))
