@@ -195,6 +195,10 @@ class Recipe:
             value = getattr(self, name)
             require(0 <= value < 1, name, value, "0 to below 1")
         _within(self, "weight_decay", 0, math.inf)
+        # A wider Gaussian would reach beyond the image's own mirror image.
+        blur = self.augmentation.blur
+        known = blur <= self.image_size / 3
+        require(known, "augmentation.blur", blur, "a third of image_size at most")
         require(0 < self.width < math.inf, "width", self.width, "more than 0")
 
 
