@@ -19,9 +19,10 @@ demo: .venv/demo.stamp
 	  --eligibility demo/rules.toml
 	$(BIN)/python demo/show.py demo/results
 
-# A process a core; neighbours share what is costly to make.
+# A process a core, each with one thread for linear algebra: more of them wait for each
+# other. Neighbours share what is costly to make.
 test: .venv/test.stamp
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: .venv/test.stamp
 	$(BIN)/python -m pytest -m slow

@@ -74,6 +74,7 @@ def commands(kind: str, place: Place) -> list[str]:
     weights = "none" if kind == "custom_cnn" else str(place.data / _WEIGHTS)
     shared += [f"--cache={place.output / 'cache'}", f"--weights={weights}"]
     if kind == "box":
+        shared += ["--require=auc=0.95", "--require=accuracy=0.9"]
         folds = sorted(place.output.glob("fold-*/box.training/predictions.parquet"))
         if folds and not place.fold:
             shared += [f"--tuned_on={fold}" for fold in folds]
