@@ -1,13 +1,13 @@
 """Trains each kind of model on the same folds of the patients, and compares them.
 
-    python -m benchmarks.models ../shared/data [--final]
+    python -m benchmarks.models ../shared/data [--folds N] [--only FOLD …] [--final]
 
 For each fold: `custom_cnn`, `mobilenet` and `mobilenet_robust`; the average of the last
 two, `ensemble`; and `distilled`, which is `mobilenet_robust` once more, with the
 ensemble as its teacher. Every figure is of patients that the fold holds out: AUC,
 sensitivity and specificity at the threshold that the fold's own validation patients
 chose; the same as the mean over all of `corruptions.CORRUPTIONS`, of some of these
-patients; and the time of an image in batches of 32. What is trained already is not
+images; and the time of an image in batches of 32. What is trained already is not
 trained again, and a training that was killed goes on.
 
 `--final` trains the model in the box, `mobilenet_robust`, on the trainer's own division
@@ -21,13 +21,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from beam_pipeline import saved_model
+from beam_pipeline.saved_model import SavedModel
 from benchmarks.corruptions import Judge, scores, table
 from trainer.data import dataset, pixels, split
 from trainer.data.dataset import Examples, Naming
@@ -64,8 +65,8 @@ class Place:
         return self.output / name / kind
 
 
-def commands(kind: str, place: Place) -> list[str]:
-    """The trainer's command line for one model."""
+def commands(kind: str, place: Place, folds: Sequence[Place] = ()) -> list[str]:
+    """The trainer's command line for one model; `folds` choose its thresholds."""
     shared = [
         f"--data={place.data / 'chest_xray_224'}",
         f"--output={place.model(kind)}",
@@ -83,27 +84,27 @@ def commands(kind: str, place: Place) -> list[str]:
     recipe = BOX if kind == "distilled" else kind
     if kind == "custom_cnn":
         shared += ["--set=stages.0.epochs=12", "--set=stages.0.learning_rate=3e-4"]
+    for fold in folds:
+        logs = fold.model(kind).with_name(f"{kind}.training")
+        shared += [f"--tuned_on={logs / 'predictions.parquet'}"]
     if not place.fold:
-        folds = sorted(place.output.glob(f"fold-*/{kind}.training/predictions.parquet"))
-        shared += [f"--tuned_on={fold}" for fold in folds]
         shared += ["--require=auc=0.95", "--require=accuracy=0.9"]
     return ["train", f"--recipe={recipe}", *shared]
 
 
-def train(place: Place) -> None:
+def train(kinds: Iterable[str], place: Place, folds: Sequence[Place] = ()) -> None:
     """Every model that is not there yet."""
-    for kind in KINDS if place.fold else (BOX,):
+    for kind in kinds:
         if not place.model(kind).exists():
-            command = [sys.executable, "-m", "trainer", *commands(kind, place)]
+            command = [sys.executable, "-m", "trainer", *commands(kind, place, folds)]
             print(time.strftime("%H:%M:%S"), place.model(kind), flush=True)
             place.model(kind).parent.mkdir(parents=True, exist_ok=True)
             with place.model(kind).with_name(f"{kind}.log").open("a") as log:
                 subprocess.run(command, check=True, stdout=log, stderr=log)
 
 
-def figures(place: Place, kind: str, examples: Examples) -> dict[str, float]:
+def figures(model: SavedModel, place: Place, examples: Examples) -> dict[str, float]:
     """One model on the patients that its fold holds out."""
-    model = saved_model.load(place.model(kind))
     manifest = model.manifest
     number, count = (int(part) for part in place.fold.split("/"))
     division = Division(seed=manifest.training_data.seed, fold=number, folds=count)
@@ -154,13 +155,16 @@ def judged(
     """The figures of each kind, fold by fold; kept, since corrupting takes minutes."""
     kept = places[0].output / "figures.json"
     known = json.loads(kept.read_text()) if kept.exists() else {}
+    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
     for kind in KINDS:
         for place in places:
-            name = f"{kind} {place.fold}"
+            model = saved_model.load(place.model(kind))
+            name = f"{kind} {place.fold} {_CORRUPTED} {model.digest}"
             if name not in known:
-                known[name] = figures(place, kind, examples)
+                known[name] = figures(model, place, examples)
                 kept.write_text(json.dumps(known, indent=2))
-    return {kind: [known[f"{kind} {place.fold}"] for place in places] for kind in KINDS}
+            found[kind].append(known[name])
+    return found
 
 
 def rows(
@@ -191,7 +195,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument(
-        "--only", type=int, nargs="+", metavar="FOLD", help="of these, from 1 on"
+        "--only", type=int, nargs="+", metavar="FOLD", help="train these, 1 the first"
     )
     parser.add_argument(
         "--output", type=Path, default=Path("benchmarks/results/models")
@@ -205,9 +209,9 @@ def main() -> None:
         for number in arguments.only or range(1, arguments.folds + 1)
     ]
     for place in places:
-        train(place)
+        train(KINDS, place)
     if arguments.final:
-        train(Place(arguments.data, arguments.output, ""))
+        train([BOX], Place(arguments.data, arguments.output, ""), places)
     examples = dataset.find(arguments.data / "chest_xray_224", Naming())
     for line in rows(judged(places, examples), milliseconds(places[0])):
         print(line)

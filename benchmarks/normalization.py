@@ -25,7 +25,7 @@ _ROUNDS = 12
 
 
 def network() -> keras.Model:
-    """MobileNet at 224 × 224, from image to one logit."""
+    """MobileNet at 224 × 224, from image to its 1,024 features."""
     return keras.applications.MobileNet(
         include_top=False, weights=None, input_shape=(224, 224, 3), pooling="avg"
     )

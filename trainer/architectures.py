@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from trainer import normalization
 from trainer.data.dataset import Task
@@ -180,7 +181,8 @@ def backbone_of(network: keras.Model) -> keras.Model:
 def plain(network: keras.Model, task: Task, temperature: float) -> keras.Model:
     """A network that `build` made, of Keras's own layers alone: image → probabilities.
 
-    Statistics of BatchNormalization stay as they are, also if it is trained on.
+    The backbone is a copy, the head is shared. Statistics of BatchNormalization stay as
+    they are, also if it is trained on.
 
     Args:
         network: what to take apart.
@@ -237,7 +239,9 @@ def _network(backbone: Backbone, recipe: Recipe, weights: Weights) -> keras.Mode
             backbone.complete(built)
     middle = built.get_layer(backbone.middle).output
     outputs = [built.outputs[0], middle]
-    return normalization.fused(keras.Model(built.inputs[0], outputs, name="backbone"))
+    network = keras.Model(built.inputs[0], outputs, name="backbone")
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    return network if on_gpu else normalization.fused(network)
 
 
 def _fetched(construct: Callable[..., keras.Model], backbone: str) -> keras.Model:

@@ -10,14 +10,12 @@ import math
 
 import tensorflow as tf
 
-from trainer.recipes import Augmentation
+from trainer.recipes import BLUR_CUT_OFF, Augmentation
 
 # Half the length and half the depth, as shares of a side, of what is painted over.
 _ERASED_LENGTH = (0.03, 0.20)
 _ERASED_DEPTH = (0.02, 0.10)
 _ERASED = 2
-# A Gaussian is cut off at so many deviations.
-_CUT_OFF = 2.5
 
 
 def augmented(
@@ -137,7 +135,7 @@ def _toned(image: tf.Tensor, augmentation: Augmentation, draw: _Draws) -> tf.Ten
 
 def _blurred(image: tf.Tensor, largest: float, draw: _Draws) -> tf.Tensor:
     """Through a Gaussian of up to `largest` pixels, another one for each image."""
-    reach = max(1, math.ceil(_CUT_OFF * largest))
+    reach = max(1, math.ceil(BLUR_CUT_OFF * largest))
     places = tf.range(-reach, reach + 1, dtype=tf.float32)[:, None]
     deviation = tf.maximum(largest * draw.share(), 0.05)
     weights = tf.exp(-0.5 * (places / deviation) ** 2)

@@ -87,6 +87,7 @@ def predictions_of(data: Data, found: Answers) -> Predictions:
         parts=data.parts,
         columns=examples.columns,
         spread=None if spread is None else spread.astype(np.float64),
+        is_of_training=True,
     )
 
 

@@ -17,6 +17,9 @@ from typing import Any, Literal
 
 from beam_pipeline.document import Mismatch, build, require
 
+# A Gaussian is cut off at so many standard deviations.
+BLUR_CUT_OFF = 2.5
+
 
 def _within(owner: object, name: str, low: float, high: float) -> None:
     value = getattr(owner, name)
@@ -195,10 +198,9 @@ class Recipe:
             value = getattr(self, name)
             require(0 <= value < 1, name, value, "0 to below 1")
         _within(self, "weight_decay", 0, math.inf)
-        # A wider Gaussian would reach beyond the image's own mirror image.
-        blur = self.augmentation.blur
-        known = blur <= self.image_size / 3
-        require(known, "augmentation.blur", blur, "a third of image_size at most")
+        # The image is continued by its mirror image, which is no larger.
+        widest = (self.image_size - 1) / BLUR_CUT_OFF
+        _within(self.augmentation, "blur", 0, widest)
         require(0 < self.width < math.inf, "width", self.width, "more than 0")
 
 

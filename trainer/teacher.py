@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from beam_pipeline import saved_model
 from beam_pipeline.manifest import Preparation
 from trainer.data import pixels
+from trainer.data.dataset import DatasetError, Strings
 from trainer.evaluation import predictions
 from trainer.evaluation.predictions import Predictions
 from trainer.run import Data
@@ -29,9 +30,10 @@ def targets(
 
     Raises:
         ValueError: a teacher without a share or a share without a teacher; a teacher
-            of other classes, of another preparation, with predictions for some of the
-            images only, or that has learned from images which are to judge. What a
-            model directory has learned from is not known here, its predictions tell.
+            of other classes, of another preparation, or with predictions for some of
+            the images only.
+        DatasetError: predictions that `train` wrote, of another division of the
+            patients.
     """
     if (teacher is None) != (share == 0):
         raise ValueError(
@@ -77,11 +79,18 @@ def _predicted(found: Predictions, data: Data) -> NDArray[np.float32]:
             f"answers another question: {found.task}, {', '.join(found.classes)}"
         )
     rows = [row_of[name] for name in examples.names()]
-    seen = int(((found.parts[rows] == "training") & (data.parts != "training")).sum())
-    if seen:
-        raise ValueError(
-            f"--teacher has learned from {seen} images of this run's validation and "
-            "held-out patients, whom it would tell of; train it with the same --fold, "
-            "--split and --split_seed"
-        )
+    if found.is_of_training:
+        _require_same_division(found.parts[rows], data.parts)
     return found.probabilities[rows].astype(np.float32)
+
+
+def _require_same_division(learned: Strings, parts: Strings) -> None:
+    """Refuse a teacher that knows the labels of who is to choose or to judge here."""
+    leaks = (learned == "training") & (parts != "training")
+    leaks |= (learned == "validation") & (parts == "held_out")
+    if leaks.any():
+        raise DatasetError(
+            f"--teacher has learned from, or was chosen on, {leaks.sum()} images of "
+            "this run's validation and held-out patients, whose labels it would leak; "
+            "train it with the same --fold, --split and --split_seed"
+        )

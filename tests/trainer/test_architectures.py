@@ -8,10 +8,11 @@ from urllib.error import URLError
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras.src.utils import file_utils
 
 from tests.trainer import films
-from trainer import architectures
+from trainer import architectures, normalization
 from trainer.recipes import Head, Recipe, Stage
 
 STAGES = (Stage(unfrozen=1, epochs=1, learning_rate=1e-3),)
@@ -50,6 +51,18 @@ def test_a_layout_keeps_where_in_the_image_a_feature_lies(tiny, image_size, plac
     recipe = dataclasses.replace(tiny, image_size=image_size)
     layout = architectures.build(recipe, 2, None).outputs[2]
     assert layout.shape == (None, places, places, 8)
+
+
+def test_batches_are_normalized_in_one_operation(tiny):
+    network = architectures.build(tiny, 2, None)
+    kinds = {type(layer) for layer in architectures.backbone_of(network).layers}
+    assert normalization.FusedBatchNormalization in kinds
+    assert keras.layers.BatchNormalization not in kinds
+    given = tf.TensorSpec((None, 32, 32, 1), tf.float32)
+    graph = tf.function(network).get_concrete_function(given).graph
+    assert "FusedBatchNormV3" in {
+        operation.type for operation in graph.get_operations()
+    }
 
 
 def test_a_layout_is_the_pooled_output_of_the_middle(tiny, tiny_weights, pixels):

@@ -47,7 +47,7 @@ def network(tiny):
     # speaks for the other.
     kernel, bias = head.get_weights()
     kernel[:, 1] = -kernel[:, 0]
-    head.set_weights([4 * kernel, bias])
+    head.set_weights([16 * kernel, bias])
     return network
 
 

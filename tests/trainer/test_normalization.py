@@ -60,15 +60,22 @@ def test_the_weights_change_in_training_at_all() -> None:
         assert np.allclose(now, then) == (index < 2)
 
 
-@pytest.mark.parametrize("dtype", ["mixed_float16", "float32"])
-def test_what_the_operation_is_not_made_for_is_left_to_keras(dtype: str) -> None:
-    flat = np.random.default_rng(7).normal(1, 2, (32, 3)).astype(np.float32)
-    for values in (flat, flat.reshape(2, 4, 4, 3)):
-        fused = normalization.FusedBatchNormalization(dtype=dtype)
-        theirs = keras.layers.BatchNormalization(dtype=dtype)
-        np.testing.assert_allclose(
-            fused(values, training=True), theirs(values, training=True), atol=1e-3
-        )
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((3,), {}),
+        ((4, 5, 3), {"axis": 1}),
+        ((4, 5, 3), {"renorm": True}),
+        ((4, 5, 3), {"synchronized": True}),
+        ((4, 5, 3), {"dtype": "mixed_float16"}),
+    ],
+    ids=["rank 2", "axis", "renorm", "synchronized", "half precision"],
+)
+def test_what_the_operation_is_not_made_for_stays_keras(shape: tuple, options: dict):
+    image = keras.Input(shape)
+    norm = keras.layers.BatchNormalization(name="norm", **options)
+    network = normalization.fused(keras.Model(image, norm(image)))
+    assert type(network.get_layer("norm")) is keras.layers.BatchNormalization
 
 
 def test_a_network_becomes_keras_own_again(tiny_weights: object) -> None:

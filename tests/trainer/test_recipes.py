@@ -189,7 +189,7 @@ def test_a_file_without_base_has_the_defaults(tmp_path):
         ("augmentation.noise=inf", r"noise is inf, expected 0 or more"),
         ("augmentation.gamma=0.5", r"gamma is 0\.5, expected 0, or 1 and more"),
         ("augmentation.jpeg_quality=101", r"jpeg_quality is 101, expected 0 to 100"),
-        ("augmentation.blur=75", r"blur is 75\.0, expected a third of image_size"),
+        ("augmentation.blur=90", r"blur is 90\.0, expected 0 to 89\.2"),
         ("head.dropout=1", r"dropout is 1\.0, expected 0 to below 1"),
         ("head.dense=[0]", r"dense is \(0,\), expected 1 or more"),
         ("batch_size=0", r"batch_size is 0, expected 1 or more"),

@@ -94,7 +94,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=30,
         metavar="N",
-        help="refuse fewer validation images with a finding, or without",
+        help="refuse fewer validation images with a finding, or without; of several "
+        "labels with each, or without",
     )
     add(
         "--cache",

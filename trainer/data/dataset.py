@@ -189,13 +189,11 @@ def listed(data: Path, naming: Naming) -> Listing:
     A folder holds `CLASS/…` or `SPLIT/CLASS/…`: the folder next to a file names its
     class. A table has the columns `path` (relative to the table), `label`, or `labels`
     with names parted by `|` for several classes or none; and may have `patient`,
-    `split`, and any of `COLUMNS`.
+    `split`, and any of `COLUMNS`. A file that it names need not be there.
 
     Args:
         data: the folder or the table.
         naming: what file names say.
-
-    A file that a table names need not be there.
 
     Raises:
         DatasetError: a table that cannot be understood.
@@ -322,7 +320,7 @@ def _require_files(files: Sequence[File], table: Path) -> None:
     missing = [str(file.path) for file in files if not file.path.is_file()]
     if missing:
         raise DatasetError(
-            f"{len(missing)} files that {table} names are not there; expected is each "
+            f"{table} names files that are not there: {len(missing)}; expected is each "
             "path relative to the table:\n  " + "\n  ".join(missing[:_SHOWN])
         )
 

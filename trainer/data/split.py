@@ -8,7 +8,6 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.model_selection import StratifiedGroupKFold
 
@@ -33,7 +32,7 @@ class Division:
         folds: how many there are.
         given: whether the parts that the data came in are to be kept.
         least_validation: images with a finding, and without, that the validation part
-            must have to choose thresholds on.
+            must have to choose a threshold on; of several labels with each.
         learned_from: whether there is to be a training part.
     """
 
@@ -167,27 +166,31 @@ def require_validation(
         DatasetError: with the interval that so few would give.
     """
     shown = examples.labels[parts == "validation"]
-    of_findings = shown[:, [examples.classes.index(finding) for finding in findings]]
     if examples.task == "multilabel":
-        decided = dict(zip(findings, of_findings.T, strict=True))
+        decided = dict(zip(examples.classes, shown.T, strict=True))
     else:
-        decided = {"a finding": of_findings.any(axis=1)}
+        indices = [examples.classes.index(finding) for finding in findings]
+        decided = {"a finding": shown[:, indices].any(axis=1)}
+    counts = {}
     for name, positives in decided.items():
-        _require_either(name, positives, least)
+        counts[f"with {name}"] = "sensitivity", int(positives.sum())
+        counts[f"without {name}"] = "specificity", int((~positives).sum())
+    least = max(least, 1)
+    few = {kind: found for kind, found in counts.items() if found[1] < least}
+    if few:
+        raise DatasetError(_too_few(few, least))
 
 
-def _require_either(name: str, positives: NDArray[np.bool_], least: int) -> None:
-    kinds = {
-        f"with {name}": ("sensitivity", int(positives.sum())),
-        f"without {name}": ("specificity", int((~positives).sum())),
-    }
-    for kind, (figure, n) in kinds.items():
-        if n < least:
-            raise DatasetError(
-                f"the validation patients have {n} images {kind}: {_doubt(figure, n)}. "
-                f"{least} or more are needed to choose a threshold; bring more, or "
-                f"give --min_validation {n} and take that chance"
-            )
+def _too_few(few: dict[str, tuple[str, int]], least: int) -> str:
+    told = [
+        f"{n} images {kind}: {_doubt(figure, n)}" for kind, (figure, n) in few.items()
+    ]
+    fewest = min(n for _, n in few.values())
+    chance = f", or give --min_validation {fewest} and take that chance"
+    return (
+        f"the validation patients have {'; '.join(told)}. {least} or more are needed "
+        f"to choose a threshold; bring more{chance if fewest else ''}"
+    )
 
 
 def _doubt(figure: str, n: int) -> str:

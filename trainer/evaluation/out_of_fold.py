@@ -27,8 +27,8 @@ def pooled(files: Sequence[Path], data: Data) -> Predictions:
             not choose them: they are left out.
 
     Raises:
-        ValueError: predictions of other classes, an image that two folds held out, or
-            nobody left.
+        ValueError: predictions of other classes, an image that two folds held out,
+            nobody left, or images of one kind only.
     """
     folds = [_held_out(path, data) for path in files]
     names = np.concatenate([fold.names for fold in folds])
@@ -37,8 +37,8 @@ def pooled(files: Sequence[Path], data: Data) -> Predictions:
             "--tuned_on: two of the folds held out the same images; give one fold of "
             "each kind, as `train --fold K/N` made them"
         )
-    judging = data.examples.chosen(data.parts == "held_out")
-    left = ~np.isin(names, judging.names())
+    patients = np.concatenate([fold.patients for fold in folds])
+    left = ~np.isin(patients, data.examples.patients[data.parts == "held_out"])
     if not left.any():
         raise ValueError("--tuned_on: no images are left besides the held-out ones")
     everything = replace(
@@ -46,12 +46,26 @@ def pooled(files: Sequence[Path], data: Data) -> Predictions:
         names=names,
         labels=np.concatenate([fold.labels for fold in folds]),
         logits=np.concatenate([fold.logits for fold in folds]),
-        patients=np.concatenate([fold.patients for fold in folds]),
+        patients=patients,
         parts=np.concatenate([fold.parts for fold in folds]),
         columns={},
         spread=None,
     )
-    return everything.chosen(left)
+    return _of_both_kinds(everything.chosen(left))
+
+
+def _of_both_kinds(found: Predictions) -> Predictions:
+    if found.task == "multilabel":
+        decided = dict(zip(found.classes, found.labels.T, strict=True))
+    else:
+        decided = {"a finding": found.positives}
+    for name, positives in decided.items():
+        if positives.all() or not positives.any():
+            raise ValueError(
+                f"--tuned_on: the {len(found)} images left all show {name}, or none "
+                "does; a threshold needs both"
+            )
+    return found
 
 
 def _held_out(path: Path, data: Data) -> Predictions:

@@ -35,6 +35,8 @@ class Predictions:
         parts: `training`, `validation`, `held_out`, or "" each, (images,).
         columns: what else is known, (images,) each, "" where it is not.
         spread: float64, (images,): how far members disagree; None where there is none.
+        is_of_training: whether `parts` says what the model learned from, and not which
+            part the images came in.
     """
 
     task: Task
@@ -48,6 +50,7 @@ class Predictions:
     parts: Strings
     columns: Mapping[str, Strings]
     spread: Floats | None = None
+    is_of_training: bool = False
 
     def __len__(self) -> int:
         return len(self.names)
@@ -118,6 +121,7 @@ def save(predictions: Predictions, path: Path) -> None:
         b"classes": "|".join(predictions.classes),
         b"findings": "|".join(predictions.findings),
         b"temperature": repr(predictions.temperature),
+        b"is_of_training": str(predictions.is_of_training),
     }
     table = pa.table(columns).replace_schema_metadata(about)
     pq.write_table(table, path)
@@ -152,4 +156,5 @@ def load(path: Path) -> Predictions:
         parts=np.array(columns["part"]),
         columns={n: np.array(columns[n]) for n in COLUMNS if n in columns},
         spread=np.array(columns["spread"]) if "spread" in columns else None,
+        is_of_training=about.get(b"is_of_training") == "True",
     )

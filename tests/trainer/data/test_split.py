@@ -189,6 +189,8 @@ def test_no_validation_image_of_a_kind_is_refused_too():
     examples = films.examples([[1] * 9, [1] * 9])
     parts = np.where(examples.labels[:, 1], "training", "validation")
     with pytest.raises(DatasetError, match="0 images with a finding: no sensitivity"):
+        split.require_validation(examples, parts, ("CLASS1",), 0)
+    with pytest.raises(DatasetError, match=r"bring more$"):
         split.require_validation(examples, parts, ("CLASS1",), 5)
 
 
@@ -204,8 +206,10 @@ def test_each_of_several_labels_needs_images_for_its_own_threshold():
     examples = several([[True, True], [False, True], [False, False]] * 2)
     parts = np.full(6, "validation")
     split.require_validation(examples, parts, ("CLASS0", "CLASS1"), 2)
-    with pytest.raises(DatasetError, match="have 2 images with CLASS0"):
-        split.require_validation(examples, parts, ("CLASS0", "CLASS1"), 3)
+    said = r"have 2 images with CLASS0.*; 2 images without CLASS1.*--min_validation 2 "
+    # A label that is no finding has a threshold too.
+    with pytest.raises(DatasetError, match=said):
+        split.require_validation(examples, parts, ("CLASS1",), 3)
 
 
 def test_a_picture_in_two_parts_is_refused_whatever_its_encoding(tmp_path):

@@ -106,3 +106,15 @@ def test_predictions_of_other_classes_are_refused(saved):
 def test_nobody_left_is_refused(saved):
     with pytest.raises(ValueError, match="no images are left"):
         out_of_fold.pooled(saved(fold("ab", [1.0, 2.0])), judged("ab"))
+
+
+def test_images_of_one_kind_are_refused(saved):
+    with pytest.raises(ValueError, match="1 images left all show a finding, or none"):
+        out_of_fold.pooled(saved(fold("a", [1.0])), judged("z"))
+
+
+def test_whoever_judges_does_not_choose_under_another_name(saved):
+    other = dataclasses.replace(
+        fold("ABC", [1.0, 2.0, 3.0]), patients=np.array(["a", "b", "c"])
+    )
+    assert out_of_fold.pooled(saved(other), judged("a")).names.tolist() == ["B", "C"]
