@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from beam_pipeline import manifest as manifests
+from beam_pipeline import saved_model
 from beam_pipeline.__main__ import main
 from beam_pipeline.manifest import DEFAULT_MODEL
 from demo import assemble
@@ -125,6 +127,24 @@ def test_it_is_blessed_for_what_it_reaches() -> None:
         value = model.metrics[name].value
         assert value >= least
         assert reasons[name] == f"{name} {value:.3f} of {least:g}: held"
+
+
+def test_it_explains_itself_and_carries_its_card() -> None:
+    model = saved_model.load(DEFAULT_MODEL)
+    image = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 1), np.uint8)
+    heatmap = model.explain(image, np.array([0, 1], np.int32))
+    assert heatmap.shape == (2, 224, 224)
+    assert not np.array_equal(*heatmap)
+    card = "assets.extra/MODEL_CARD.md"
+    assert card in model.manifest.files
+    title = f"# Model card: {model.manifest.name} {model.manifest.version}\n"
+    assert (DEFAULT_MODEL / card).read_text("utf-8").startswith(title)
+
+
+def test_its_thresholds_have_intervals() -> None:
+    for point in manifests.load(DEFAULT_MODEL).operating_points.values():
+        [(low, high)] = point.intervals
+        assert low <= point.thresholds[0] <= high
 
 
 def test_it_says_whom_it_is_for() -> None:

@@ -134,7 +134,8 @@ def _operating_points(
 ) -> dict[str, OperatingPoint]:
     if setting.tuned_on:
         tuned = out_of_fold.pooled(setting.tuned_on, data)
-        chosen_on = f"out of fold, {len(setting.tuned_on)} folds of the patients"
+        patients = len(set(tuned.patients.tolist()))
+        chosen_on = f"out of fold: {len(tuned)} images of {patients} patients"
     else:
         tuned, chosen_on = predicted.part("validation"), "validation"
     judged = predicted.part("held_out")

@@ -185,6 +185,9 @@ def _learning(recipe: Recipe) -> list[str]:
     ]
     if recipe.label_smoothing:
         lines.append(f"label smoothing {recipe.label_smoothing:g}")
+    if recipe.weight_average:
+        momentum = recipe.weight_average
+        lines.append(f"moving average of the weights, momentum {momentum:g}")
     if recipe.distillation:
         lines.append(f"{recipe.distillation:.0%} of each label is a teacher's answer")
     return lines

@@ -35,7 +35,9 @@ def test_a_trained_model_carries_its_card(
     assert "made in code" in found["Data and split"]
     assert "everything" in found["Limits, and who must not use it"]
     point = manifest.operating_points["default"]
-    assert f"| default | {point.thresholds[0]:.4g} |" in found["Operating points"]
+    [row] = [r for r in found["Operating points"].splitlines() if "| default |" in r]
+    assert row.startswith(f"| default | {point.thresholds[0]:.4g} |")
+    assert row.endswith(f"| {point.method} | {point.chosen_on} |")
     assert "Calibration slope" in found["Calibration"]
     assert "stage 1: the head alone" in found["How it was made"]
     assert "Grad-CAM" in found["What it is"]
@@ -96,6 +98,16 @@ def test_every_recipe_has_words(name: str) -> None:
     words = sections(model_card.text(manifest))["How it was made"]
     assert f"network {recipes.RECIPES[name].backbone}" in words
     assert "stage 1" in words
+
+
+def test_what_the_box_was_trained_with_is_told() -> None:
+    recipe = recipes.plain(recipes.RECIPES["mobilenet_robust"])
+    words = sections(model_card.text(radiographs.manifest(recipe=recipe)))[
+        "How it was made"
+    ]
+    assert "the head alone, one epoch from" in words
+    assert "the whole network, at most 6 epochs from" in words
+    assert "moving average of the weights, momentum 0.98" in words
 
 
 def test_another_kind_of_recipe_is_told_field_by_field() -> None:
