@@ -37,6 +37,8 @@ FILES = 2000
 MIB, GIB = 2**20, 2**30
 MEMORY = 1.5e9
 SECONDS_A_FILE = 5.0
+# Two reading processes that are at it at once stay below MEMORY with the third one.
+MEMORY_A_FILE = 384 * MIB
 LARGEST_REAL = 200_000
 KNOWN = {*map(str, Rejection), *map(str, Failure)} - {Failure.INTERNAL_ERROR}
 
@@ -304,6 +306,7 @@ def test_every_file_of_a_hostile_archive_has_its_row(
         f"--output={tmp_path / 'out'}",
         f"--model={model_dir}",
         f"--max_seconds={SECONDS_A_FILE}",
+        f"--max_memory_bytes={MEMORY_A_FILE}",
         "--run_id=hostile",
     )
     with capsys.disabled():
