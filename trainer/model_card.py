@@ -142,12 +142,19 @@ def _recipe(document: Mapping[str, Any]) -> list[str]:
     try:
         recipe: Recipe = build(Recipe, dict(document), "recipe")
     except Mismatch:
-        return [f"{name.replace('_', ' ')}: {document[name]}" for name in document]
+        return [
+            f"{name.replace('_', ' ')}: {_listed(value)}"
+            for name, value in document.items()
+        ]
     return [
         *_network(recipe),
         *(_stage(number, stage) for number, stage in enumerate(recipe.stages, 1)),
         *_learning(recipe),
     ]
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _network(recipe: Recipe) -> list[str]:

@@ -182,8 +182,13 @@ def grad_cam(
     weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
     map_ = tf.nn.relu(tf.reduce_sum(weights * features, axis=-1, keepdims=True))
     resized = tf.image.resize(map_, size)[..., 0]
-    largest = tf.reduce_max(resized, axis=(1, 2), keepdims=True)
-    return tf.math.divide_no_nan(resized, largest)
+    return share_of_largest(resized)
+
+
+def share_of_largest(heatmap: tf.Tensor) -> tf.Tensor:
+    """Each map, (images, height, width), over its largest value; zeros stay zeros."""
+    largest = tf.reduce_max(heatmap, axis=(1, 2), keepdims=True)
+    return tf.math.divide_no_nan(heatmap, largest)
 
 
 class Exported(Scorer):
@@ -253,7 +258,7 @@ class Ensemble(Scorer):
 
     def heatmap(self, image: tf.Tensor, class_index: tf.Tensor) -> tf.Tensor:
         maps = [member.heatmap(image, class_index) for member in self.members]
-        return tf.reduce_mean(tf.stack(maps), axis=0)
+        return share_of_largest(tf.reduce_mean(tf.stack(maps), axis=0))
 
 
 class Mirrored(Scorer):
@@ -278,7 +283,7 @@ class Mirrored(Scorer):
     def heatmap(self, image: tf.Tensor, class_index: tf.Tensor) -> tf.Tensor:
         mirrored = self.scorer.heatmap(tf.reverse(image, axis=[2]), class_index)
         as_it_is = self.scorer.heatmap(image, class_index)
-        return (as_it_is + tf.reverse(mirrored, axis=[2])) / 2
+        return share_of_largest(as_it_is + tf.reverse(mirrored, axis=[2]))
 
 
 def _average(

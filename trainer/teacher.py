@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from beam_pipeline import saved_model
 from beam_pipeline.manifest import Preparation
-from trainer.data import pixels
+from trainer.data import pixels, split
 from trainer.data.dataset import DatasetError, Strings
 from trainer.evaluation import predictions
 from trainer.evaluation.predictions import Predictions
@@ -32,8 +32,8 @@ def targets(
         ValueError: a teacher without a share or a share without a teacher; a teacher
             of other classes, of another preparation, or with predictions for some of
             the images only.
-        DatasetError: predictions that `train` wrote, of another division of the
-            patients.
+        DatasetError: a model directory, or predictions that `train` wrote, of another
+            division of the patients.
     """
     if (teacher is None) != (share == 0):
         raise ValueError(
@@ -64,6 +64,13 @@ def _inferred(
             f"{', '.join(known.classes)} and the preparation {known.preparation.name}; "
             f"{examples.task}, {', '.join(examples.classes)} and {preparation.name} "
             "are needed"
+        )
+    if known.training_data.split_digest != split.digest(examples, data.parts):
+        raise DatasetError(
+            f"--teacher {teacher} was trained on another division of the patients, or "
+            "on others; if it has not learned from this run's validation and held-out "
+            "patients, give the predictions.parquet that `python -m trainer evaluate "
+            f"--data … --model {teacher}` writes"
         )
     found = [model.infer(chunk).probabilities for chunk in pixels.chunks(data.pixels)]
     return np.concatenate(found)

@@ -254,14 +254,18 @@ def test_a_teacher_and_its_share_belong_together(trained, tmp_path, capsys, teac
     assert "give both" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("is_file", "said"), [(True, "has learned from"), (False, "another division")]
+)
 def test_a_teacher_that_learned_from_who_is_to_judge_is_refused(
-    trained, tmp_path, capsys
+    trained, tmp_path, capsys, is_file, said
 ):
-    teach = ("--teacher", str(trained.logs / predictions.FILE))
+    teacher = trained.logs / predictions.FILE if is_file else trained.model_dir
+    teach = ("--teacher", str(teacher))
     other = ("--set", "distillation=0.5", "--split_seed", "99")
     output = ["--output", str(tmp_path / "again")]
     assert __main__.main([*trained.command, *output, *teach, *other]) == 2
-    assert "has learned from" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
 
 
 def test_folds_that_cannot_choose_thresholds_are_refused_before_training(

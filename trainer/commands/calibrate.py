@@ -40,9 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--model",
         type=Path,
-        required=True,
         metavar="MODEL_DIR",
-        help="what scored them",
+        help="what scored them (default: the model in the box)",
     )
     add(
         "--output",
@@ -67,8 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.output.exists():
         raise FileExistsError(f"{arguments.output} exists; choose another --output")
-    model = manifest.load(arguments.model)
-    digest = manifest.verify(model, arguments.model)
+    model_dir = arguments.model or manifest.DEFAULT_MODEL
+    model = manifest.load(model_dir)
+    digest = manifest.verify(model, model_dir)
     run_id = site_labels.finished_run(arguments.results, arguments.run_id)
     rows = site_labels.rows(arguments.results, run_id, digest)
     labelled = site_labels.join(rows, site_labels.read(arguments.labels, model))

@@ -8,7 +8,13 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the argument of `card`."""
-    parser.add_argument("model_dir", type=Path, metavar="MODEL_DIR", help="whose card")
+    parser.add_argument(
+        "model_dir",
+        nargs="?",
+        type=Path,
+        metavar="MODEL_DIR",
+        help="whose card (default: the model in the box)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -17,7 +23,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ManifestError: there is no model, or its files are not those of its manifest.
     """
+    from beam_pipeline import manifest
     from trainer import model_card
 
-    print(model_card.of(arguments.model_dir), end="")
+    print(model_card.of(arguments.model_dir or manifest.DEFAULT_MODEL), end="")
     return 0

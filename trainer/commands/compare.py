@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,12 +124,15 @@ def _print(comparison: Comparison) -> None:
     from trainer.evaluation import figures, report
 
     names = list(comparison.figures)
-    width = max(22, *(len(name) + 2 for name in names))
-    print(f"{'':24}" + "".join(f"{name:{width}}" for name in names))
-    for metric in _SHOWN:
-        values = [figures.shown(found[metric]) for found in comparison.figures.values()]
+    shown = {
+        metric: [figures.shown(found[metric]) for found in comparison.figures.values()]
+        for metric in _SHOWN
+    }
+    width = 2 + max(map(len, [*names, *chain.from_iterable(shown.values())]))
+    print(f"{'':28}" + "".join(f"{name:{width}}" for name in names))
+    for metric, values in shown.items():
         label = report.LABELS[metric]
-        print(f"  {label:22}" + "".join(f"{value:{width}}" for value in values))
+        print(f"  {label:26}" + "".join(f"{value:{width}}" for value in values))
     for pair in comparison.pairs:
         print(f"\n{pair.other} − {pair.reference}:")
         if pair.auc:

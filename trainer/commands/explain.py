@@ -131,6 +131,8 @@ def _drawn(data: Path, seed: int) -> list[Path]:
 
 
 def _say(checked: Sanity, images: int) -> None:
+    import numpy as np
+
     print(f"{'weights random down to':30} {'of all':>6}  rank correlation")
     for step in checked.steps:
         name = step.layer or "(none)"
@@ -140,4 +142,6 @@ def _say(checked: Sanity, images: int) -> None:
         if checked.passed
         else "FAILED: the heatmaps hardly change when the model knows nothing"
     )
-    print(f"{images} images: {verdict}")
+    empty = int((np.ptp(checked.steps[0].maps, axis=(1, 2)) == 0).sum())
+    left_out = f", {empty} of them without a heatmap and left out" if empty else ""
+    print(f"{images} images{left_out}: {verdict}")

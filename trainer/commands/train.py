@@ -204,7 +204,9 @@ def division(arguments: argparse.Namespace) -> Division:
     if arguments.fold is not None:
         number, _, count = arguments.fold.partition("/")
         if not (number.isdigit() and count.isdigit() and 0 < int(number) <= int(count)):
-            raise ValueError(f"--fold {arguments.fold} is not K/N, as in 2/5")
+            raise ValueError(
+                f"--fold {arguments.fold} is not K/N with K from 1 to N, as in 2/5"
+            )
         if arguments.split == "given":
             raise ValueError("--fold divides anew; it cannot go with --split given")
         fold, folds = int(number), int(count)
