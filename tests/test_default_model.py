@@ -131,10 +131,11 @@ def test_it_is_blessed_for_what_it_reaches() -> None:
 
 def test_it_explains_itself_and_carries_its_card() -> None:
     model = saved_model.load(DEFAULT_MODEL)
-    image = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 1), np.uint8)
-    heatmap = model.explain(image, np.array([0, 1], np.int32))
-    assert heatmap.shape == (2, 224, 224)
-    assert not np.array_equal(*heatmap)
+    image = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 1), np.uint8)
+    heatmaps = model.explain(np.repeat(image, 2, axis=0), np.array([0, 1], np.int32))
+    assert heatmaps.shape == (2, 224, 224)
+    assert heatmaps.max() == pytest.approx(1, abs=1e-6)
+    assert not np.array_equal(*heatmaps)
     card = "assets.extra/MODEL_CARD.md"
     assert card in model.manifest.files
     title = f"# Model card: {model.manifest.name} {model.manifest.version}\n"

@@ -37,7 +37,8 @@ def describe(
     score; held-out patients give the figures. `recipe` says how the scorer was made.
     """
     found = answers(scorer, data)
-    predicted = predictions_of(data, found)
+    learned = setting.division.learned_from
+    predicted = replace(predictions_of(data, found), is_of_training=learned)
     manifest = _manifest(setting, data, predicted, recipe)
     if scorer.outlier_features is not None:
         scores = found["outlier_score"][data.rows("validation")].astype(np.float64)
@@ -87,7 +88,6 @@ def predictions_of(data: Data, found: Answers) -> Predictions:
         parts=data.parts,
         columns=examples.columns,
         spread=None if spread is None else spread.astype(np.float64),
-        is_of_training=True,
     )
 
 

@@ -99,5 +99,6 @@ def _require_same_division(learned: Strings, parts: Strings) -> None:
         raise DatasetError(
             f"--teacher has learned from, or was chosen on, {leaks.sum()} images of "
             "this run's validation and held-out patients, whose labels it would leak; "
-            "train it with the same --fold, --split and --split_seed"
+            "train it with the same --fold, --split and --split_seed, or take one of "
+            "other patients and the predictions that `evaluate` writes for these"
         )

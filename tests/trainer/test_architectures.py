@@ -53,11 +53,18 @@ def test_a_layout_keeps_where_in_the_image_a_feature_lies(tiny, image_size, plac
     assert layout.shape == (None, places, places, 8)
 
 
-def test_batches_are_normalized_in_one_operation(tiny):
+@pytest.mark.parametrize("gpus", [[], ["a GPU"]], ids=["CPU", "GPU"])
+def test_a_gpu_normalizes_as_keras_does(tiny, monkeypatch, gpus):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: gpus)
     network = architectures.build(tiny, 2, None)
     kinds = {type(layer) for layer in architectures.backbone_of(network).layers}
-    assert normalization.FusedBatchNormalization in kinds
-    assert keras.layers.BatchNormalization not in kinds
+    assert (normalization.FusedBatchNormalization in kinds) == (not gpus)
+    assert (keras.layers.BatchNormalization in kinds) == bool(gpus)
+
+
+def test_batches_are_normalized_in_one_operation(tiny, monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
+    network = architectures.build(tiny, 2, None)
     given = tf.TensorSpec((None, 32, 32, 1), tf.float32)
     graph = tf.function(network).get_concrete_function(given).graph
     assert "FusedBatchNormV3" in {

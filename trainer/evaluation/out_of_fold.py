@@ -27,8 +27,8 @@ def pooled(files: Sequence[Path], data: Data) -> Predictions:
             not choose them: they are left out.
 
     Raises:
-        ValueError: predictions of other classes, an image that two folds held out,
-            nobody left, or images of one kind only.
+        ValueError: predictions that `train` did not write, or of other classes, an
+            image that two folds held out, nobody left, or images of one kind only.
     """
     folds = [_held_out(path, data) for path in files]
     names = np.concatenate([fold.names for fold in folds])
@@ -38,7 +38,9 @@ def pooled(files: Sequence[Path], data: Data) -> Predictions:
             "each kind, as `train --fold K/N` made them"
         )
     patients = np.concatenate([fold.patients for fold in folds])
-    left = ~np.isin(patients, data.examples.patients[data.parts == "held_out"])
+    judging = data.examples.chosen(data.parts == "held_out")
+    # The same image may go by another patient where files were named otherwise.
+    left = ~np.isin(patients, judging.patients) & ~np.isin(names, judging.names())
     if not left.any():
         raise ValueError("--tuned_on: no images are left besides the held-out ones")
     everything = replace(
@@ -69,7 +71,13 @@ def _of_both_kinds(found: Predictions) -> Predictions:
 
 
 def _held_out(path: Path, data: Data) -> Predictions:
-    found = predictions.load(path).part("held_out")
+    everything = predictions.load(path)
+    if not everything.is_of_training:
+        raise ValueError(
+            f"--tuned_on {path} does not tell from whom its model learned; give the "
+            "predictions.parquet that `python -m trainer train --fold K/N` writes"
+        )
+    found = everything.part("held_out")
     asked = {
         "task": data.examples.task,
         "classes": data.examples.classes,

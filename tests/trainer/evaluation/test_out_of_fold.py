@@ -27,6 +27,7 @@ def fold(names, logits, *, temperature=1.0, part="held_out", classes=("A", "B"))
         patients=np.array(list(names)),
         parts=np.full(count, part),
         columns={},
+        is_of_training=True,
     )
 
 
@@ -118,3 +119,16 @@ def test_whoever_judges_does_not_choose_under_another_name(saved):
         fold("ABC", [1.0, 2.0, 3.0]), patients=np.array(["a", "b", "c"])
     )
     assert out_of_fold.pooled(saved(other), judged("a")).names.tolist() == ["B", "C"]
+
+
+def test_whoever_judges_does_not_choose_as_another_patient(saved):
+    other = dataclasses.replace(
+        fold("abc", [1.0, 2.0, 3.0]), patients=np.array(["1", "2", "3"])
+    )
+    assert out_of_fold.pooled(saved(other), judged("a")).names.tolist() == ["b", "c"]
+
+
+def test_predictions_that_tell_of_no_training_are_refused(saved):
+    unknown = dataclasses.replace(fold("ab", [1.0, 2.0]), is_of_training=False)
+    with pytest.raises(ValueError, match="from whom its model learned"):
+        out_of_fold.pooled(saved(unknown), judged("z"))
