@@ -110,6 +110,11 @@ def load(path: Path) -> SiteCalibration:
     """
     try:
         document = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise CalibrationError(
+            f"there is no calibration {path}. Calibrations come from "
+            "`python -m trainer calibrate --output JSON`."
+        ) from error
     except (OSError, ValueError) as error:
         raise CalibrationError(f"{path} cannot be read as JSON: {error}") from error
     try:

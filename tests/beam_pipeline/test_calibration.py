@@ -59,13 +59,17 @@ def test_a_file_that_is_wrong_says_where(
         calibration.load(file)
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff", None])
-def test_a_file_that_is_no_json_says_so(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize("content", [b"{", b"\xff"])
+def test_a_file_that_is_no_json_says_so(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "site.json"
-    if content is not None:
-        path.write_bytes(content)
+    path.write_bytes(content)
     with pytest.raises(CalibrationError, match="cannot be read as JSON"):
         calibration.load(path)
+
+
+def test_a_missing_file_says_where_such_files_come_from(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match="trainer calibrate --output"):
+        calibration.load(tmp_path / "site.json")
 
 
 def test_another_model_is_refused_and_both_are_named() -> None:

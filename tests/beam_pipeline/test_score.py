@@ -244,7 +244,7 @@ def test_a_calibration_that_cannot_be_used_is_refused(
     right = site_file(tmp_path, model_dir)
     cases = [
         ((f"--calibration={other}",), "the calibration of Ward 3 is for"),
-        ((f"--calibration={tmp_path / 'none.json'}",), "cannot be read as JSON"),
+        ((f"--calibration={tmp_path / 'none.json'}",), "there is no calibration"),
         ((f"--calibration={right}", "--operating_point=screening"), "leave --calibra"),
     ]
     for flags, message in cases:

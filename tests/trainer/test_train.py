@@ -268,6 +268,24 @@ def test_a_teacher_that_learned_from_who_is_to_judge_is_refused(
     assert said in capsys.readouterr().err
 
 
+def test_thresholds_are_chosen_on_whom_the_folds_held_out(
+    trained, few_resamples, tmp_path
+):
+    flags, held_out = [], set()
+    for fold in ("1", "2"):
+        (tmp_path / fold).mkdir()
+        few = ("--fold", f"{fold}/2", "--min_validation", "1")
+        _, found = again(trained, tmp_path / fold, *few, *ONE_EPOCH)
+        held_out |= set(found.part("held_out").names.tolist())
+        logs = tmp_path / fold / "again.training"
+        flags += ["--tuned_on", str(logs / predictions.FILE)]
+    manifest, found = again(trained, tmp_path, *flags, *ONE_EPOCH)
+    chose = held_out - set(found.part("held_out").names.tolist())
+    assert len(chose) == len(found) - len(found.part("held_out"))
+    for point in manifest.operating_points.values():
+        assert point.chosen_on.startswith(f"out of fold: {len(chose)} images of ")
+
+
 def test_folds_that_cannot_choose_thresholds_are_refused_before_training(
     trained, tmp_path, capsys
 ):

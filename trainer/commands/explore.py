@@ -11,12 +11,7 @@ from trainer.commands import train
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the flags of `explore`."""
     add = parser.add_argument
-    add(
-        "--data",
-        type=Path,
-        required=True,
-        help="a folder with a folder for each class, or a CSV with path and label",
-    )
+    train.add_source(parser)
     add(
         "--output",
         type=Path,

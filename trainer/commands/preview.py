@@ -12,7 +12,7 @@ from trainer.commands import train
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the flags of `preview`."""
     add = parser.add_argument
-    add("--data", type=Path, required=True, help="as of train")
+    train.add_source(parser)
     train.add_classes(parser)
     add("--output", type=Path, required=True, metavar="PNG", help="file to make")
     add("--recipe", default="mobilenet", metavar="NAME|TOML", help="as of train")

@@ -69,12 +69,7 @@ def add_terms(parser: argparse.ArgumentParser) -> None:
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the flags that say what to learn from, and how it is divided."""
     add = parser.add_argument
-    add(
-        "--data",
-        type=Path,
-        required=True,
-        help="a folder with a folder for each class, or a CSV with path and label",
-    )
+    add_source(parser)
     add_patients(parser)
     add_classes(parser)
     add("--subtype_pattern", metavar="REGEX", help="finds what else is known, likewise")
@@ -105,6 +100,16 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
     add("--split_seed", type=int, default=1, help="of the division of the patients")
     add("--seed", type=int, default=1, help="of everything else that is random")
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the flag that says where labelled images are."""
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="a folder with a folder for each class, or a CSV with path and label",
+    )
 
 
 def add_patients(parser: argparse.ArgumentParser) -> None:
