@@ -35,9 +35,9 @@ def _score(
     arguments: argparse.Namespace, leftover: list[str], unchecked: list[str]
 ) -> int:
     # Here, so that --help answers before Beam is imported.
-    from beam_pipeline import score
+    from beam_pipeline import runner, score
 
-    options.refuse_unknown(leftover, {*arguments.flags, *score.beam_flags()})
+    options.refuse_unknown(leftover, {*arguments.flags, *runner.beam_flags()})
     asked = options.scoring_options(arguments, [*leftover, *unchecked])
     try:
         job = score.prepare(asked)

@@ -40,11 +40,20 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file to score, as listing found it."""
+    """A file to score, as listing found it.
+
+    Attributes:
+        uri: where it is.
+        size: in bytes.
+        modified: when it last was.
+        etag: what a bucket calls its content; None on a disk.
+        metadata: what somebody else knows of it.
+    """
 
     uri: str
     size: int | None = None
     modified: datetime | None = None
+    etag: str | None = None
     metadata: Metadata | None = None
 
 
@@ -58,6 +67,7 @@ class Outcome:
     source_uri: str
     source_bytes: int | None = None
     source_modified: datetime | None = None
+    source_etag: str | None = None
     source_digest: str | None = None
     format: str | None = None
     status: Status | None = None
@@ -112,6 +122,7 @@ class Outcome:
             source_uri=source.uri,
             source_bytes=source.size,
             source_modified=source.modified,
+            source_etag=source.etag,
         )
 
     def with_header(self, header: Header) -> Outcome:

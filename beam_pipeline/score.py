@@ -17,19 +17,18 @@ import apache_beam as beam
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import MetricsFilter
-from apache_beam.options.pipeline_options import (
-    PipelineOptions,
-    StandardOptions,
-    _BeamArgumentParser,
-)
-from apache_beam.portability.api import beam_provision_api_pb2
-from apache_beam.runners.portability.fn_api_runner.fn_runner import (
-    ExtendedProvisionInfo,
-    FnApiRunner,
-)
-from apache_beam.runners.portability.portable_runner import JobServiceHandle
+from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_pipeline import doctor, manifest, match, metadata, pipeline, runs
+from beam_pipeline import (
+    doctor,
+    manifest,
+    match,
+    metadata,
+    pipeline,
+    runner,
+    runs,
+    summary,
+)
 from beam_pipeline.decide import Policy
 from beam_pipeline.images import rules
 from beam_pipeline.images.eligibility import Rules
@@ -59,15 +58,6 @@ _PATHS = (
 
 class NothingMatched(Exception):
     """No file matches any of the patterns."""
-
-
-def beam_flags() -> set[str]:
-    """Every flag that Beam's Python SDK knows."""
-    # Beam lists its options' names publicly, but not their flags: aliases would miss.
-    parser = _BeamArgumentParser(add_help=False, conflict_handler="resolve")
-    for options in PipelineOptions.__subclasses__():
-        options._add_argparse_args(parser)
-    return set(parser._option_string_actions)
 
 
 @dataclass(frozen=True)
@@ -135,13 +125,13 @@ def _pseudonyms(options: ScoringOptions) -> Pseudonyms | None:
 def run(job: Job) -> list[str]:
     """Run the job and print its summary; the limits that it broke."""
     clock = time.monotonic()
-    with beam.Pipeline(_runner(job.beam_options), job.beam_options) as running:
+    with beam.Pipeline(runner.of(job.beam_options), job.beam_options) as running:
         pipeline.build(running, job.match, job.score, job.run)
     _warn_of_metadata(running.result)
     with FileSystems.open(job.run.record("run.json")) as stream:
         document = json.loads(stream.read())
-    print(summary(document, job.run.output, time.monotonic() - clock))
-    broken = broken_limits(document, job.options)
+    print(summary.text(document, job.run.output, time.monotonic() - clock))
+    broken = summary.broken_limits(document, job.options)
     for limit in broken:
         _LOGGER.error("Limit broken: %s", limit)
     return broken
@@ -195,23 +185,6 @@ def _matches(pattern: str) -> bool:
         return match.matches_any(pattern)
     except (ValueError, BeamIOError) as error:
         raise UsageError(f"--input {pattern} cannot be listed: {error}") from error
-
-
-def _runner(options: PipelineOptions) -> Any:
-    """The runner that was asked for, or the in-process one.
-
-    Never Beam's default: it tries to download another runner first. Worker processes
-    learn the options from the provision info, which Beam fills for no named runner.
-    """
-    name = options.view_as(StandardOptions).runner
-    if name not in (None, "FnApiRunner"):
-        return name
-    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
-    return FnApiRunner(
-        provision_info=ExtendedProvisionInfo(
-            beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
-        )
-    )
 
 
 def _about(options: ScoringOptions, policy: Policy) -> dict[str, Any]:
@@ -269,30 +242,3 @@ def _plain(value: Any) -> Any:
         return {k: _plain(v) for k, v in value.items() if v not in (None, False)}
     # JSON has no infinity.
     return str(value) if isinstance(value, Path) or value == math.inf else value
-
-
-def summary(document: dict[str, Any], output: str, seconds: float) -> str:
-    """What a person wants to know when a run has ended, in a few lines."""
-    lines = [f"{document['listed']} files in {seconds:.1f} s"]
-    for status, count in document["statuses"].items():
-        lines.append(f"  {count:>9,} {status}")
-        for reason, n in document["reasons"].get(status, {}).items():
-            lines.append(f"  {n:>18,} {reason}")
-    lines.append(f"run {document['run_id']} is complete in {output}")
-    return "\n".join(lines)
-
-
-def broken_limits(document: dict[str, Any], options: ScoringOptions) -> list[str]:
-    """What in a finished run's `run.json` breaks a limit that the options set."""
-    listed = max(document["listed"], 1)
-    errors = document["statuses"]["ERROR"] / listed
-    rejected = document["statuses"]["REJECTED"] / listed
-    limits = [
-        (errors > options.max_error_rate, f"{errors:.1%} ERROR, --max_error_rate"),
-        (
-            rejected > options.max_reject_rate,
-            f"{rejected:.1%} REJECTED, --max_reject_rate",
-        ),
-        (listed < options.min_inputs, f"{listed} files, --min_inputs"),
-    ]
-    return [message for is_broken, message in limits if is_broken]

@@ -18,6 +18,7 @@ INSTANCES = pa.schema(
         pa.field("source_uri", pa.string(), nullable=False),
         ("source_bytes", pa.int64()),
         ("source_modified", _TIME),
+        ("source_etag", pa.string()),
         ("source_digest", pa.string()),
         ("format", pa.string()),
         pa.field("status", pa.string(), nullable=False),

@@ -15,6 +15,7 @@ from beam_pipeline.tables import INSTANCES, STUDIES
 FULL = Outcome(
     source_uri="a.dcm",
     source_modified=datetime(2026, 1, 2, tzinfo=UTC),
+    source_etag="e",
     status=records.Status.SCORED,
     flags=(Flag.VIEW_UNKNOWN,),
     score=0.25,
