@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from apache_beam.options.pipeline_options import (
@@ -16,6 +17,8 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import (
 )
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
+from beam_pipeline import flink
+
 
 def beam_flags() -> set[str]:
     """Every flag that Beam's Python SDK knows."""
@@ -24,6 +27,20 @@ def beam_flags() -> set[str]:
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(parser)
     return set(parser._option_string_actions)
+
+
+def prepare(options: PipelineOptions, paths: Sequence[str]) -> None:
+    """Check the options of the runner that was asked for, and fill in what is missing.
+
+    Args:
+        options: changed in place.
+        paths: that the job reads and writes.
+
+    Raises:
+        UsageError: which flag cannot work, and what to give instead.
+    """
+    if options.view_as(StandardOptions).runner == "FlinkRunner":
+        flink.prepare(options, paths)
 
 
 def of(options: PipelineOptions) -> Any:

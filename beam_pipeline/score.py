@@ -99,6 +99,7 @@ def prepare(options: ScoringOptions) -> Job:
     )
     beam_options = PipelineOptions(list(options.beam))
     FileSystems.set_options(beam_options)
+    runner.prepare(beam_options, [*options.input, run.output, str(options.model)])
     patterns = tuple(match.normalise(pattern) for pattern in options.input)
     table = options.metadata and match.absolute(options.metadata)
     if table:
@@ -148,8 +149,9 @@ def _warn_of_metadata(result: Any) -> None:
     for name, warning in _WARNINGS.items():
         named = MetricsFilter().with_name(name)
         for counter in result.metrics().query(named)["counters"]:
-            if counter.committed:
-                _LOGGER.warning(warning, counter.committed)
+            # Some runners count what was attempted and no more.
+            if counter.result:
+                _LOGGER.warning(warning, counter.result)
 
 
 def _check_output(run: Run, patterns: Sequence[str]) -> None:
