@@ -1,0 +1,207 @@
+"""The whole job on a real cluster of Flink: its rows are those of the local job.
+
+`make flink-test`. Killed with SIGKILL in mid-job: a Python worker, and a TaskManager.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from apache_beam.metrics import MetricsFilter
+
+from beam_pipeline import options, pipeline, runner, score
+from beam_pipeline.__main__ import _parser
+from tests import radiographs
+from tests.flink import cluster as clusters
+from tests.flink.cluster import ROOT, Cluster
+from tests.flink.install import Installation, installed
+
+pytestmark = [pytest.mark.flink, pytest.mark.timeout(600)]
+
+STUDIES = 2000
+_JOB_SECONDS = 400
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+@pytest.fixture(scope="module")
+def installation() -> Installation:
+    return installed(_CACHE / "radiograph-scorer" / "flink")
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    installation: Installation, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("flink")
+    with clusters.running(installation, folder / "cluster") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("archive")
+    random = np.random.default_rng(0)
+    for number in range(STUDIES):
+        noise = random.integers(-20, 20, (200, 180))
+        chest = radiographs.chest(random.uniform(0.2, 0.8), 200, 180) + noise
+        pixels = np.clip(chest, 0, 255).astype(np.uint8)
+        data = radiographs.to_bytes(radiographs.dicom(pixels))
+        (folder / f"{number:05}.dcm").write_bytes(data)
+    return folder
+
+
+@pytest.fixture
+def boot(tmp_path: Path) -> Path:
+    """The command of a PROCESS environment, as installing this package makes it."""
+    script = tmp_path / "beam-pipeline-worker"
+    command = f'PYTHONPATH={ROOT} exec {sys.executable} -m beam_pipeline.worker "$@"'
+    script.write_text(f"#!/bin/sh\n{command}\n")
+    script.chmod(0o755)
+    return script
+
+
+def start(source: Path, output: Path, *flags: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "beam_pipeline", "score", "--run_id=one"]
+    command += [f"--input={source}", f"--output={output}", *flags]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def ended(job: subprocess.Popen[str]) -> str:
+    """What a job printed that ended well."""
+    try:
+        printed, _ = job.communicate(timeout=_JOB_SECONDS)
+    finally:
+        job.kill()
+    assert job.returncode == 0, printed
+    return printed
+
+
+def tables(output: Path) -> dict[str, pa.Table]:
+    """What a run wrote, but for when; its journal is gone."""
+    assert (output / "runs" / "one" / "_SUCCESS").exists()
+    assert not list((output / "_journal").glob("*/*.parquet"))
+    found = {}
+    for name, key in (("instances", "source_uri"), ("studies", "study_instance_uid")):
+        table = pq.read_table(output / name).sort_by(key)
+        found[name] = table.drop_columns({"scored_at"} & set(table.column_names))
+    return found
+
+
+def assert_same(output: Path, expected: Path) -> None:
+    found, wanted = tables(output), tables(expected)
+    for name, table in found.items():
+        for column in table.column_names:
+            assert_equal(table[column], wanted[name][column], f"{name}.{column}")
+    run, other = (
+        json.loads((each / "runs" / "one" / "run.json").read_text())
+        for each in (output, expected)
+    )
+    for key in ("listed", "rows", "studies", "statuses", "reasons"):
+        assert run[key] == other[key]
+
+
+def assert_equal(found: pa.ChunkedArray, expected: pa.ChunkedArray, name: str) -> None:
+    """Equal; numbers of the model within what its batches' shapes change in them."""
+    assert found.type == expected.type
+    assert found.is_null().equals(expected.is_null()), name
+    if pa.types.is_list(found.type) and pa.types.is_floating(found.type.value_type):
+        found, expected = (pc.list_flatten(each) for each in (found, expected))
+    if pa.types.is_floating(found.type):
+        numbers = [np.asarray(each.drop_null()) for each in (found, expected)]
+        np.testing.assert_allclose(*numbers, rtol=1e-4, atol=1e-5, err_msg=name)
+    else:
+        assert found.equals(expected), name
+
+
+def test_the_demo_export_in_processes(
+    cluster: Cluster, boot: Path, tmp_path: Path
+) -> None:
+    export = tmp_path / "export"
+    assemble = [sys.executable, "demo/assemble.py", str(export)]
+    subprocess.run(
+        assemble, check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    rules = "--eligibility=demo/rules.toml"
+    ended(start(export, tmp_path / "local", rules))
+    environment = json.dumps({"command": str(boot)})
+    process = ["--environment_type=PROCESS", f"--environment_config={environment}"]
+    printed = ended(start(export, tmp_path / "flink", rules, *cluster.flags, *process))
+    assert "SCORED" in printed
+    assert_same(tmp_path / "flink", tmp_path / "local")
+
+
+def test_a_worker_and_a_task_manager_die(
+    cluster: Cluster, archive: Path, tmp_path: Path
+) -> None:
+    ended(start(archive, tmp_path / "local"))
+    before = len(cluster.restarts())
+    job = start(archive, tmp_path / "flink", *cluster.flags, *cluster.pool)
+    try:
+        cluster.await_running("ReadAhead")
+        time.sleep(8)
+        clusters.kill(cluster.workers()[0])
+        clusters.await_that(lambda: len(cluster.restarts()) > before, "a restart")
+        cluster.await_running("ReadAhead")
+        time.sleep(8)
+        cluster.kill_task_manager(1)
+        cluster.start_task_manager(1)
+    finally:
+        printed = ended(job)
+    assert f"{STUDIES:,} SCORED" in printed
+    assert len(cluster.restarts()) >= before + 2
+    assert_same(tmp_path / "flink", tmp_path / "local")
+    instances = tables(tmp_path / "flink")["instances"]
+    assert (
+        instances.num_rows == len(set(instances["source_uri"].to_pylist())) == STUDIES
+    )
+    clusters.await_that(lambda: not cluster.workers(), "the workers to end")
+
+
+def test_embedded_with_metrics(
+    installation: Installation,
+    export: tuple[Path, dict[str, tuple[str, str | None]]],
+    model_dir: Path,
+    tmp_path: Path,
+) -> None:
+    folder, expected = export
+    asked = [
+        f"--input={folder}",
+        f"--output={tmp_path / 'out'}",
+        f"--model={model_dir}",
+    ]
+    asked += ["--run_id=one", "--runner=FlinkRunner", "--flink_master=[local]"]
+    asked += [f"--flink_job_server_jar={installation.job_server}"]
+    arguments, beam_flags = _parser().parse_known_args(["score", *asked])
+    job = score.prepare(options.scoring_options(arguments, beam_flags))
+    with beam.Pipeline(runner.of(job.beam_options), job.beam_options) as running:
+        pipeline.build(running, job.match, job.score, job.run)
+    rows: list[dict[str, Any]] = tables(tmp_path / "out")["instances"].to_pylist()
+    found = {
+        Path(row["source_uri"]).name: (row["status"], row["reason"]) for row in rows
+    }
+    assert found == {Path(name).name: status for name, status in expected.items()}
+    metrics = running.result.metrics()
+    for status, count in {"SCORED": 3, "REJECTED": 2, "ERROR": 3}.items():
+        named = MetricsFilter().with_namespace("beam_pipeline").with_name(status)
+        counters = metrics.query(named)["counters"]
+        assert sum(counter.result for counter in counters) == count
