@@ -30,6 +30,7 @@ from beam_pipeline.options import UsageError
 _LOGGER = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 10
+_NO_RESTARTS = ("none", "off", "disable")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # What this package's worker does not fetch.
 _STAGED = ("setup_file", "requirements_file", "extra_packages", "save_main_session")
@@ -43,19 +44,14 @@ class FlinkJobOptions(PipelineOptions):
         add = parser.add_argument
         add("--max_bundle_size", type=int, help="elements of a bundle at most")
         add("--max_bundle_time_mills", type=int, help="milliseconds of it at most")
-        add("--number_of_execution_retries", type=int, help="-1: as the cluster says")
-        add("--execution_retry_delay", type=int, help="milliseconds before a retry")
         add("--execution_mode_for_batch", help="Flink 1.x: PIPELINED or BATCH_FORCED")
 
 
 # Cutting a bundle ends a batch early and empties the readers; Flink keeps nothing of a
-# task that fails, so that short bundles would not save work. A batch job without a
-# restart strategy fails with the first process that dies. Blocking exchanges let a
+# task that fails, so that short bundles would not save work. Blocking exchanges let a
 # failure repeat its own stage and not those before it; Flink 2 has no others.
 _DEFAULTS = {
     "max_bundle_time_mills": 600_000,
-    "number_of_execution_retries": 10,
-    "execution_retry_delay": 10_000,
     "execution_mode_for_batch": "BATCH_FORCED",
 }
 
@@ -67,10 +63,12 @@ class Cluster:
     Attributes:
         version: of Flink, such as "2.2.1".
         slots: of all TaskManagers.
+        restarts: whether a job goes on after one of its processes has died.
     """
 
     version: str
     slots: int
+    restarts: bool
 
 
 def prepare(options: PipelineOptions, paths: Sequence[str]) -> None:
@@ -169,9 +167,14 @@ def _fit(flink: Any, cluster: Cluster) -> None:
         flink.parallelism = cluster.slots
     if flink.parallelism > cluster.slots:
         _LOGGER.warning(
-            "--parallelism %d: the cluster has %d slots; it waits for more",
+            "--parallelism %d: the cluster has %d slots; the job waits for more",
             flink.parallelism,
             cluster.slots,
+        )
+    if not cluster.restarts:
+        _LOGGER.warning(
+            "The cluster has no restart strategy: the first process that dies will end "
+            "the job. Set restart-strategy.type in Flink's config.yaml"
         )
 
 
@@ -182,16 +185,26 @@ def ask(master: str) -> Cluster:
         UsageError: nothing there, or something else than Flink.
     """
     try:
-        with urllib.request.urlopen(  # noqa: S310 - the user's own cluster
-            f"{master.rstrip('/')}/overview", timeout=_ANSWER_SECONDS
-        ) as answer:
-            found = json.loads(answer.read())
-        return Cluster(str(found["flink-version"]), int(found["slots-total"]))
+        overview = _json(f"{master.rstrip('/')}/overview")
+        config = _json(f"{master.rstrip('/')}/jobmanager/config")
+        settings = {each["key"]: each["value"] for each in config}
+        return Cluster(
+            str(overview["flink-version"]),
+            int(overview["slots-total"]),
+            settings.get("restart-strategy.type", "none") not in _NO_RESTARTS,
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise UsageError(
             f"--flink_master {master}: no JobManager of Flink answers there ({reason})"
         ) from error
+
+
+def _json(url: str) -> Any:
+    with urllib.request.urlopen(  # noqa: S310 - the user's own cluster
+        url, timeout=_ANSWER_SECONDS
+    ) as answer:
+        return json.loads(answer.read())
 
 
 def _warn_of_local(paths: Sequence[str], host: str) -> None:

@@ -44,6 +44,9 @@ taskmanager.memory.managed.size: 128m
 taskmanager.numberOfTaskSlots: 1
 heartbeat.interval: 2000
 heartbeat.timeout: 10000
+restart-strategy.type: fixed-delay
+restart-strategy.fixed-delay.attempts: 10
+restart-strategy.fixed-delay.delay: 2 s
 blob.storage.directory: {folder}/blobs
 io.tmp.dirs: {folder}/tmp
 """
@@ -128,11 +131,12 @@ class Cluster:
         process.wait(_END_SECONDS)
 
     def workers(self) -> list[int]:
-        """Process ids of the Python workers, the oldest first."""
-        pool = self._processes["pool"].pid
-        children = Path(f"/proc/{pool}/task").glob("*/children")
-        found = [int(pid) for each in children for pid in each.read_text().split()]
-        return sorted(pid for pid in found if _is_alive(pid))
+        """Process ids of the pool's Python workers."""
+        return children(self._processes["pool"].pid)
+
+    def readers(self) -> list[int]:
+        """Process ids of the Python workers that read studies: theirs have readers."""
+        return [pid for pid in self.workers() if children(pid)]
 
     def ask(self, path: str) -> Any:
         """What the JobManager's REST API says at `path`."""
@@ -143,9 +147,18 @@ class Cluster:
     def await_slots(self, count: int) -> None:
         await_that(lambda: self._slots() == count, f"{count} slots")
 
-    def await_running(self, name: str) -> None:
-        """Wait until a task runs whose name has `name` in it."""
-        await_that(lambda: self._is_running(name), f"{name} to run")
+    def runs(self, name: str) -> list[int]:
+        """Which TaskManagers run a task now whose name has `name` in it."""
+        return [
+            int(subtask["taskmanager-id"].removeprefix("taskmanager-"))
+            for job in self.ask("/jobs")["jobs"]
+            for vertex in self.ask(f"/jobs/{job['id']}")["vertices"]
+            if name in vertex["name"]
+            for subtask in self.ask(f"/jobs/{job['id']}/vertices/{vertex['id']}")[
+                "subtasks"
+            ]
+            if subtask["status"] == "RUNNING"
+        ]
 
     def restarts(self) -> list[str]:
         """What failed so that a job was restarted, in all jobs until now."""
@@ -165,14 +178,6 @@ class Cluster:
 
     def _slots(self) -> int:
         return int(self.ask("/overview")["slots-total"])
-
-    def _is_running(self, name: str) -> bool:
-        for job in self.ask("/jobs")["jobs"]:
-            if job["status"] == "RUNNING":
-                for vertex in self.ask(f"/jobs/{job['id']}")["vertices"]:
-                    if name in vertex["name"] and vertex["tasks"]["RUNNING"]:
-                        return True
-        return False
 
     def _memory_flags(self, kind: str) -> tuple[list[str], list[str]]:
         """Flags of the JVM and of Flink, as Flink's own scripts compute them."""
@@ -253,6 +258,15 @@ def free_ports(count: int) -> list[int]:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
+
+
+def children(pid: int) -> list[int]:
+    """Process ids of the children of a process that are alive."""
+    found: list[int] = []
+    for each in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, each.read_text().split())
+    return [child for child in found if _is_alive(child)]
 
 
 def _is_alive(pid: int) -> bool:

@@ -33,6 +33,8 @@ pytestmark = [pytest.mark.flink, pytest.mark.timeout(600)]
 
 STUDIES = 2000
 _JOB_SECONDS = 400
+# A worker starts to read and to score within this, and has not ended.
+_MID_SECONDS = 5
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
@@ -157,14 +159,15 @@ def test_a_worker_and_a_task_manager_die(
     before = len(cluster.restarts())
     job = start(archive, tmp_path / "flink", *cluster.flags, *cluster.pool)
     try:
-        cluster.await_running("ReadAhead")
-        time.sleep(8)
-        clusters.kill(cluster.workers()[0])
+        clusters.await_that(lambda: bool(cluster.readers()), "studies to be read")
+        time.sleep(_MID_SECONDS)
+        clusters.kill(cluster.readers()[0])
         clusters.await_that(lambda: len(cluster.restarts()) > before, "a restart")
-        cluster.await_running("ReadAhead")
-        time.sleep(8)
-        cluster.kill_task_manager(1)
-        cluster.start_task_manager(1)
+        clusters.await_that(lambda: len(cluster.readers()) == 2, "both to read again")
+        time.sleep(_MID_SECONDS)
+        number = cluster.runs("Score")[0]
+        cluster.kill_task_manager(number)
+        cluster.start_task_manager(number)
     finally:
         printed = ended(job)
     assert f"{STUDIES:,} SCORED" in printed
