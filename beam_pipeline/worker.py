@@ -75,12 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.logging_endpoint,
         arguments.semi_persist_dir,
     )
+    _end_with_parent()
     try:
         environment = environment_of(runner, _provision(runner))
     except BootError as error:
         print(f"beam-pipeline-worker {runner.worker_id}: {error}", file=sys.stderr)
         return FAILED
-    _end_with_parent()
     os.dup2(2, 1)
     return _serve(environment)
 

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,7 +22,6 @@ from apache_beam.portability.api import beam_fn_api_pb2_grpc as fn_api_grpc
 _LOGGER = logging.getLogger(__name__)
 
 _SERVED, _REFUSED = 0, 2
-# A worker that is no longer wanted ends by itself, once its control channel closes.
 _GRACE_SECONDS = 10
 _ENDPOINTS = ("provision", "control", "logging", "artifact")
 
@@ -31,7 +29,7 @@ Worker = subprocess.Popen[bytes]
 
 
 class WorkerPool(fn_api_grpc.BeamFnExternalWorkerPoolServicer):
-    """Starts a process for each worker that a runner asks for, and ends it.
+    """Starts a process for each worker that a runner asks for.
 
     Args:
         command: that of a worker, to which its flags are added.
@@ -41,7 +39,7 @@ class WorkerPool(fn_api_grpc.BeamFnExternalWorkerPoolServicer):
         super().__init__()
         self._command = command
         self._lock = threading.Lock()
-        self._workers: defaultdict[str, list[Worker]] = defaultdict(list)
+        self._workers: list[Worker] = []
 
     def StartWorker(self, request: Any, context: Any) -> Any:  # noqa: N802
         flags = [f"--id={request.worker_id}"]
@@ -55,41 +53,29 @@ class WorkerPool(fn_api_grpc.BeamFnExternalWorkerPoolServicer):
         except OSError as error:
             return fn_api.StartWorkerResponse(error=f"no worker could start: {error}")
         with self._lock:
-            self._alive(request.worker_id).append(worker)
+            # Asking for their exit status also frees those that have ended.
+            self._workers = [each for each in self._workers if each.poll() is None]
+            self._workers.append(worker)
         _LOGGER.info("Worker %s is process %d", request.worker_id, worker.pid)
         return fn_api.StartWorkerResponse()
 
     def StopWorker(self, request: Any, context: Any) -> Any:  # noqa: N802
-        with self._lock:
-            workers = list(self._alive(request.worker_id))
-        # Of several runners' workers of one name, that of this one has lost its
-        # control channel and ends; the others must not.
-        if len(workers) == 1:
-            _end(workers[0], _GRACE_SECONDS)
+        # The name may be that of another runner's worker too, and it says no more. The
+        # one that is meant has lost its control channel, and ends because of that.
         return fn_api.StopWorkerResponse()
 
     def close(self) -> None:
         """End all workers."""
         with self._lock:
-            workers = [worker for alive in self._workers.values() for worker in alive]
+            workers = list(self._workers)
         for worker in workers:
             worker.terminate()
         for worker in workers:
-            _end(worker, _GRACE_SECONDS)
-
-    def _alive(self, worker_id: str) -> list[Worker]:
-        alive = [each for each in self._workers[worker_id] if each.poll() is None]
-        self._workers[worker_id] = alive
-        return alive
-
-
-def _end(worker: Worker, seconds: float) -> None:
-    """Wait until `worker` has ended; end it where it has not in `seconds`."""
-    try:
-        worker.wait(seconds)
-    except subprocess.TimeoutExpired:
-        worker.kill()
-        worker.wait()
+            try:
+                worker.wait(_GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                worker.wait()
 
 
 def serve(host: str, port: int) -> int:
