@@ -1,7 +1,7 @@
 """A cluster of Flink on this machine: real processes that can be killed.
 
-One JobManager, two TaskManagers with one slot each, and one pool of Python workers,
-which both of them ask: on one machine they share the address in --environment_config.
+One JobManager, TaskManagers with one slot each, and one pool of Python workers, which
+all of them ask: on one machine they share the address in --environment_config.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from tests import radiographs
 from tests.flink.install import Installation
 
 ROOT = Path(__file__).parent.parent.parent
@@ -83,10 +86,17 @@ class Cluster:
     Args:
         installation: of Flink and the job server.
         folder: for configuration, logs and temporary files.
+        cores: a TaskManager for each, pinned to that core; to none where None.
     """
 
-    def __init__(self, installation: Installation, folder: Path) -> None:
+    def __init__(
+        self,
+        installation: Installation,
+        folder: Path,
+        cores: Sequence[int | None] = (None, None),
+    ) -> None:
         self._installation = installation
+        self._cores = cores
         self._folder = folder
         for name in ("conf", "logs", "tmp", "blobs"):
             (folder / name).mkdir(parents=True)
@@ -98,13 +108,13 @@ class Cluster:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
-        """Start everything, and wait until two slots are there."""
+        """Start everything, and wait until its slots are there."""
         pool = [sys.executable, "-m", "beam_pipeline.worker", "--pool", str(self._pool)]
         self._start("pool", pool)
-        self._start_java("JM", "jobmanager")
-        for number in (1, 2):
+        self._start("jobmanager", self._java("JM"))
+        for number in range(len(self._cores)):
             self.start_task_manager(number)
-        self.await_slots(2)
+        await_that(lambda: self._slots() == len(self._cores), "slots")
 
     @property
     def flags(self) -> list[str]:
@@ -122,8 +132,12 @@ class Cluster:
         return ["--environment_type=EXTERNAL", f"--environment_config={address}"]
 
     def start_task_manager(self, number: int) -> None:
+        """Start that TaskManager, counted from 0, for the first time or again."""
         name = f"taskmanager-{number}"
-        self._start_java("TM", name, "-D", f"taskmanager.resource-id={name}")
+        core = self._cores[number]
+        pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
+        named = ["-D", f"taskmanager.resource-id={name}"]
+        self._start(name, [*pinned, *self._java("TM"), *named])
 
     def kill_task_manager(self, number: int) -> None:
         process = self._processes.pop(f"taskmanager-{number}")
@@ -143,9 +157,6 @@ class Cluster:
         url = f"http://localhost:{self._rest}{path}"
         with urllib.request.urlopen(url, timeout=10) as answer:
             return json.loads(answer.read())
-
-    def await_slots(self, count: int) -> None:
-        await_that(lambda: self._slots() == count, f"{count} slots")
 
     def runs(self, name: str) -> list[int]:
         """Which TaskManagers run a task now whose name has `name` in it."""
@@ -198,7 +209,7 @@ class Cluster:
     def _conf(self) -> str:
         return str(self._folder / "conf")
 
-    def _start_java(self, kind: str, name: str, *flags: str) -> None:
+    def _java(self, kind: str) -> list[str]:
         jvm, flink = self._memory[kind]
         jars = self._installation.flink.glob("lib/*.jar")
         wanted = ("flink-dist-", "log4j-")
@@ -207,7 +218,7 @@ class Cluster:
         logging = f"-Dlog4j.configurationFile={self._folder}/conf/log4j.properties"
         command = ["java", *jvm, "-XX:+UseSerialGC", *opened, logging]
         command += ["-cp", os.pathsep.join(classpath), _ENTRY[kind]]
-        self._start(name, [*command, "--configDir", self._conf, *flink, *flags])
+        return [*command, "--configDir", self._conf, *flink]
 
     def _start(self, name: str, command: list[str]) -> None:
         # Appended: a TaskManager that is started again is the same one.
@@ -223,14 +234,43 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running(installation: Installation, folder: Path) -> Iterator[Cluster]:
+def running(
+    installation: Installation,
+    folder: Path,
+    cores: Sequence[int | None] = (None, None),
+) -> Iterator[Cluster]:
     """A cluster that ends with the block."""
-    cluster = Cluster(installation, folder)
+    cluster = Cluster(installation, folder, cores)
     try:
         cluster.start()
         yield cluster
     finally:
         cluster.close()
+
+
+def process_flags(script: Path) -> list[str]:
+    """Flags of a PROCESS environment, and at `script` its command.
+
+    It does what installing this package makes of `beam-pipeline-worker`.
+    """
+    command = f'PYTHONPATH={ROOT} exec {sys.executable} -m beam_pipeline.worker "$@"'
+    script.write_text(f"#!/bin/sh\n{command}\n")
+    script.chmod(0o755)
+    config = json.dumps({"command": str(script)})
+    return ["--environment_type=PROCESS", f"--environment_config={config}"]
+
+
+def write_archive(folder: Path, studies: int) -> Path:
+    """Write small radiographs to `folder`, no two of them alike, and return it."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(studies):
+        noise = random.integers(-20, 20, (200, 180))
+        chest = radiographs.chest(random.uniform(0.2, 0.8), 200, 180) + noise
+        pixels = np.clip(chest, 0, 255).astype(np.uint8)
+        data = radiographs.to_bytes(radiographs.dicom(pixels))
+        (folder / f"{number:05}.dcm").write_bytes(data)
+    return folder
 
 
 def await_that(holds: Callable[[], bool], what: str) -> None:

@@ -1,6 +1,6 @@
 """Fetch Flink and Beam's job server into a folder, once.
 
-    python tests/flink/install.py ~/.cache/radiograph-scorer/flink
+    python -m tests.flink.install        # into ~/.cache/radiograph-scorer/flink
 
 Flink comes from PyPI, whose hashes pip checks; the job server's jars from Maven
 Central, whose checksums Maven checks. Another Flink: FLINK_VERSION=2.2.1, and the path
@@ -18,6 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FLINK_VERSION = os.environ.get("FLINK_VERSION", "1.19.3")
+CACHE = (
+    Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    / "radiograph-scorer"
+    / "flink"
+)
 _POM = Path(__file__).with_name("pom.xml")
 _MAIN = "org.apache.beam.runners.flink.FlinkJobServerDriver"
 
@@ -96,4 +101,4 @@ def _folded(line: str) -> bytes:
 
 
 if __name__ == "__main__":
-    print(installed(Path(sys.argv[1]).absolute()))
+    print(installed(CACHE))
