@@ -32,7 +32,7 @@ def export(tmp_path: Path) -> Path:
     (folder / "bright.dcm").write_bytes(dicom(0.8, StudyInstanceUID="1.2"))
     (folder / "again.dcm").write_bytes((folder / "bright.dcm").read_bytes())
     (folder / "odd.dcm").write_bytes(dicom(0.5, ViewPosition=""))
-    (folder / "side.dcm").write_bytes(dicom(0.5, ViewPosition="LL"))
+    (folder / "side.dcm").write_bytes(dicom(0.6, ViewPosition="LL"))
     (folder / "broken.dcm").write_bytes(dicom(0.5)[:-100])
     return folder
 
@@ -174,7 +174,7 @@ def test_the_same_bytes_under_another_name_are_not_decoded(
 
 RULES = """
 extends = "default"
-without = ["view"]
+without = ["view", "not_lateral"]
 [[rule]]
 name = "dark room"
 attribute = "view_position"
@@ -277,7 +277,8 @@ def test_deidentified_rows_are_known_by_their_keyed_paths(
     assert output.record("second")["carried"] == 5
     # Without the key these rows are nobody's.
     export.joinpath("dark.dcm").write_bytes(dicom(0.2))
-    assert output.score("third")["dark.dcm"]["carried_from"] is None
+    third = output.score("third", "--max_error_rate=1")
+    assert third["dark.dcm"]["carried_from"] is None
 
 
 @pytest.mark.parametrize("changed", [False, True])
