@@ -124,6 +124,7 @@ def test_cleaning_keeps_what_counts(tmp_path: Path) -> None:
     finish(done)
     begin(done)
     begin(killed)
+    runs.write_bytes(f"{tmp_path}/_journal/outlived/segment-0.parquet", b"")
     for run in (done, killed):
         runs.write_bytes(run.instances("part-00000.parquet"), b"")
         runs.write_bytes(run.studies("part-00000.parquet"), b"")
