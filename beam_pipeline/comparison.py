@@ -6,7 +6,7 @@ A is the reference; every difference is B minus A.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_pipeline import agreement, matching
-from beam_pipeline.agreement import Decisions, Differences, Drift, Flags, Scores, Share
+from beam_pipeline.agreement import Decisions, Differences, Drift, Scores, Share
 from beam_pipeline.finished import FinishedRun
-from beam_pipeline.matching import Matching, Rows
+from beam_pipeline.pairs import NAMES, Pairs
 from beam_pipeline.records import Status
 
 _DECIDED = ["status", "reason", "score", "positive"]
 _INSTANCES = [
     *matching.COLUMNS,
-    "study_instance_uid",
+    *set(NAMES).difference(matching.COLUMNS),
     *_DECIDED,
     "flags",
     "carried_from",
@@ -49,8 +49,6 @@ class Side:
         flags: rows by flag.
         positive: of the files with a score.
         quantiles: of the scores, at `agreement.QUANTILES`; None where there is none.
-        studies: rows of the table `studies`.
-        positive_studies: of the studies with a score.
     """
 
     run: str
@@ -65,8 +63,6 @@ class Side:
     flags: Mapping[str, int]
     positive: Share
     quantiles: list[float] | None
-    studies: int
-    positive_studies: Share
 
 
 @dataclass(frozen=True)
@@ -82,8 +78,13 @@ class Transition:
 
 @dataclass(frozen=True)
 class Studies:
-    """Studies in both runs and in one alone; with a score in both and in one alone."""
+    """Studies in both runs and in one alone; with a score in both and in one alone.
 
+    `positive_a` and `positive_b` are of all studies of a run that have a score.
+    """
+
+    positive_a: Share
+    positive_b: Share
     matched: int
     only_a: int
     only_b: int
@@ -156,33 +157,33 @@ def compare(a: FinishedRun, b: FinishedRun, movers: int) -> tuple[Comparison, pa
     Raises:
         ValueError: a table that cannot be read.
     """
+    # One kind of table after the other: both at once are much memory.
+    studies = _studies(a.table("studies", _STUDIES), b.table("studies", _STUDIES))
     instances = [run.table("instances", _INSTANCES) for run in (a, b)]
-    studies = [run.table("studies", _STUDIES) for run in (a, b)]
-    found = matching.match(*instances)
-    pairs = _side_by_side(instances, (found.a, found.b), _DECIDED)
-    twice = _scored_twice(pairs)
-    other_status = _differ(pairs, "status")
+    found = matching.match(instances[0], instances[1])
+    pairs = Pairs(instances[0], instances[1], found.a, found.b, _DECIDED)
+    other_status = pairs.differ("status")
     comparison = Comparison(
-        a=_side(a, instances[0], studies[0]),
-        b=_side(b, instances[1], studies[1]),
+        a=_side(a, instances[0]),
+        b=_side(b, instances[1]),
         by_key=found.by_key,
         matched=len(pairs),
         only_a=found.only_a,
         only_b=found.only_b,
         replaced=found.replaced,
         status_changed=agreement.share(int(other_status.sum()), len(pairs)),
-        transitions=_transitions(pairs),
-        decisions=agreement.decisions(*_flags(twice)),
-        differences=agreement.differences(*_both_scores(twice)),
+        transitions=_transitions(pairs.table),
+        decisions=agreement.decisions(*pairs.positive()),
+        differences=agreement.differences(*pairs.scores()),
         drift=agreement.drift(*map(_scores, instances)),
-        studies=_studies(studies),
-        movers=_movers(instances, found, pairs, movers),
+        studies=studies,
+        movers=_movers(pairs, movers),
     )
-    changed = other_status | _differ(pairs, "positive")
-    return comparison, _named(instances, found, pairs, np.flatnonzero(changed))
+    changed = other_status | pairs.differ("positive")
+    return comparison, pairs.named(np.flatnonzero(changed))
 
 
-def _side(run: FinishedRun, instances: pa.Table, studies: pa.Table) -> Side:
+def _side(run: FinishedRun, instances: pa.Table) -> Side:
     scores = _scores(instances)
     return Side(
         run=run.path,
@@ -197,8 +198,6 @@ def _side(run: FinishedRun, instances: pa.Table, studies: pa.Table) -> Side:
         flags=_counts(pc.list_flatten(instances["flags"])),
         positive=_positive(instances),
         quantiles=agreement.quantiles(scores),
-        studies=len(studies),
-        positive_studies=_positive(studies),
     )
 
 
@@ -227,40 +226,6 @@ def _scores(table: pa.Table) -> Scores:
     return np.asarray(table["score"].drop_null().to_numpy())
 
 
-def _side_by_side(
-    tables: Sequence[pa.Table], rows: tuple[Rows, Rows], columns: Sequence[str]
-) -> pa.Table:
-    """Rows of both tables in pairs: `COLUMN_a` and `COLUMN_b` of each column."""
-    return pa.table(
-        {
-            f"{column}_{side}": table[column].take(chosen)
-            for column in columns
-            for side, table, chosen in zip("ab", tables, rows, strict=True)
-        }
-    )
-
-
-def _scored_twice(pairs: pa.Table) -> pa.Table:
-    scored = [pc.is_valid(pairs[f"score_{side}"]) for side in "ab"]
-    return pairs.filter(pc.and_(*scored)).select(
-        ["score_a", "score_b", "positive_a", "positive_b"]
-    )
-
-
-def _flags(pairs: pa.Table) -> tuple[Flags, Flags]:
-    return pairs["positive_a"].to_numpy(), pairs["positive_b"].to_numpy()
-
-
-def _both_scores(pairs: pa.Table) -> tuple[Scores, Scores]:
-    return pairs["score_a"].to_numpy(), pairs["score_b"].to_numpy()
-
-
-def _differ(pairs: pa.Table, column: str) -> Flags:
-    """Whether both have a value, and different ones."""
-    differ = pc.not_equal(pairs[f"{column}_a"], pairs[f"{column}_b"])
-    return np.asarray(differ.fill_null(False).to_numpy())
-
-
 def _transitions(pairs: pa.Table) -> list[Transition]:
     keys = ["status_a", "reason_a", "status_b", "reason_b"]
     reasons = [pairs[name].fill_null("") for name in ("reason_a", "reason_b")]
@@ -268,61 +233,36 @@ def _transitions(pairs: pa.Table) -> list[Transition]:
         pc.not_equal(pairs["status_a"], pairs["status_b"]), pc.not_equal(*reasons)
     )
     found = pairs.filter(changed).group_by(keys).aggregate([([], "count_all")])
-    rows = [
-        Transition(*row.values())
-        for row in found.select([*keys, "count_all"]).to_pylist()
-    ]
-    return sorted(rows, key=lambda row: (-row.files, str(row)))
+    # By its name: which column comes first is Arrow's affair.
+    rows = found.rename_columns({"count_all": "files"}).to_pylist()
+    return sorted((Transition(**row) for row in rows), key=_rank)
 
 
-def _studies(tables: Sequence[pa.Table]) -> Studies:
-    a, b = (table["study_instance_uid"] for table in tables)
-    in_b, in_a = matching.places(b, a)
-    pairs = _side_by_side(tables, (in_a, in_b), ["score", "positive"])
-    twice = _scored_twice(pairs)
-    scored_a, scored_b = (
-        len(pairs) - pairs[f"score_{side}"].null_count for side in "ab"
-    )
+def _rank(row: Transition) -> tuple[int, str]:
+    return -row.files, repr(row)
+
+
+def _studies(a: pa.Table, b: pa.Table) -> Studies:
+    in_b, in_a = matching.places(b["study_instance_uid"], a["study_instance_uid"])
+    pairs = Pairs(a, b, in_a, in_b, ["score", "positive"])
+    decisions = agreement.decisions(*pairs.positive())
+    scored_a, scored_b = pairs.scored()
     return Studies(
+        positive_a=_positive(a),
+        positive_b=_positive(b),
         matched=len(pairs),
         only_a=len(a) - len(pairs),
         only_b=len(b) - len(pairs),
-        scored_only_a=scored_a - len(twice),
-        scored_only_b=scored_b - len(twice),
-        decisions=agreement.decisions(*_flags(twice)),
-        differences=agreement.differences(*_both_scores(twice)),
+        scored_only_a=scored_a - decisions.changed.of,
+        scored_only_b=scored_b - decisions.changed.of,
+        decisions=decisions,
+        differences=agreement.differences(*pairs.scores()),
     )
 
 
-def _movers(
-    instances: Sequence[pa.Table], found: Matching, pairs: pa.Table, most: int
-) -> list[Mover]:
-    difference = pc.abs(pc.subtract(pairs["score_b"], pairs["score_a"]))
-    size = difference.fill_null(0).to_numpy()
-    rows = np.argsort(-size, kind="stable")[:most]
+def _movers(pairs: Pairs, most: int) -> list[Mover]:
+    apart = pairs.apart()
+    rows = np.argsort(-apart, kind="stable")[:most]
     names = [field.name for field in dataclasses.fields(Mover)]
-    table = _named(instances, found, pairs, rows[size[rows] > 0])
+    table = pairs.named(rows[apart[rows] > 0])
     return [Mover(**row) for row in table.select(names).to_pylist()]
-
-
-def _named(
-    instances: Sequence[pa.Table], found: Matching, pairs: pa.Table, rows: Rows
-) -> pa.Table:
-    """Some of the pairs, with what names their files."""
-    chosen = found.a[rows], found.b[rows]
-    uris = _side_by_side(instances, chosen, ["source_uri"])
-    names = {
-        name: pc.coalesce(
-            *(
-                table[name].take(each)
-                for table, each in zip(instances, chosen, strict=True)
-            )
-        )
-        for name in ("source_digest", "study_instance_uid", "sop_instance_uid")
-    }
-    decided = pairs.take(rows)
-    for name, column in names.items():
-        uris = uris.append_column(name, column)
-    for name in decided.column_names:
-        uris = uris.append_column(name, decided[name])
-    return uris

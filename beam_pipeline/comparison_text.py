@@ -71,8 +71,6 @@ _RESULT: dict[str, Callable[[Side], str]] = {
     "positive files": lambda side: _interval(side.positive),
     "score, median": lambda side: _quantile(side.quantiles, 3),
     "  5 % to 95 %": lambda side: _range(side.quantiles),
-    "studies": lambda side: f"{side.studies:,}",
-    "  positive": lambda side: _interval(side.positive_studies),
 }
 
 
@@ -142,7 +140,7 @@ def _part(count: int, of: int) -> str:
 def _interval(share: Share) -> str:
     if share.value is None or share.low is None or share.high is None:
         return "of none"
-    interval = f"{100 * share.low:.1f}–{100 * share.high:.1f} %"
+    interval = f"{100 * share.low:.1f}–{100 * share.high:.1f}%"
     return f"{share.count:,}, {share.value:.1%} ({interval})"
 
 
@@ -232,7 +230,9 @@ def _drift(found: Drift) -> Lines:
 def _studies(found: Studies) -> Lines:
     lines: Lines = [
         f"{found.matched:,} in both, {found.only_a:,} in A only, "
-        f"{found.only_b:,} in B only"
+        f"{found.only_b:,} in B only",
+        f"positive in A: {_interval(found.positive_a)}",
+        f"positive in B: {_interval(found.positive_b)}",
     ]
     if found.scored_only_a or found.scored_only_b:
         lines.append(
