@@ -16,7 +16,7 @@ Flags = NDArray[np.bool_]
 Scores = NDArray[np.float64]
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-_TENTHS = np.arange(0.1, 0.95, 0.1)
+_TENTHS = np.arange(1, 10) / 10
 
 
 @dataclass(frozen=True)
