@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -89,10 +90,10 @@ def find(name: str) -> FinishedRun:
     Raises:
         ValueError: there is no such run, it has not finished, or it cannot be read.
     """
-    name = name.rstrip("/") or name
+    name = _rooted(name)
     if _exists(_join(name, "_SUCCESS")):
-        root, run_id = FileSystems.split(name)
-        return _load(FileSystems.split(root.rstrip("/"))[0].rstrip("/"), run_id)
+        folder, run_id = FileSystems.split(name)
+        return _load(_rooted(FileSystems.split(_rooted(folder))[0]), run_id)
     if found := _newest_first(name):
         return found[0]
     back = _BEFORE.fullmatch(name)
@@ -144,6 +145,13 @@ def _exists(path: str) -> bool:
         return bool(FileSystems.exists(path))
     except (ValueError, OSError, BeamIOError) as error:
         raise ValueError(f"{path} cannot be looked for: {error}") from error
+
+
+def _rooted(name: str) -> str:
+    """One way to name a run, so that two names can be told to be the same run's."""
+    if FileSystems.get_scheme(name) is None:
+        return os.path.abspath(name)
+    return name.rstrip("/")
 
 
 def _join(*names: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,9 @@ def scored(name: str, score: float, **columns: Any) -> Outcome:
 
 def unscored(name: str, status: Status, reason: str, **columns: Any) -> Outcome:
     """A row without a score, of a file that was read no further than its header."""
-    missing = {"score": None, "positive": None, "source_digest": None}
-    return scored(name, 0, status=status, reason=reason, **{**missing, **columns})
+    missing = {"positive": None, "source_digest": None}
+    row = scored(name, 0, status=status, reason=reason, **{**missing, **columns})
+    return replace(row, score=None)
 
 
 def study(uid: str, score: float | None, **columns: Any) -> Study:

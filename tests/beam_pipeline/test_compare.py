@@ -117,11 +117,12 @@ def test_a_new_model_is_held_against_the_old_one_on_a_copy_of_the_export(
     twice = [n for n in a if a[n]["score"] is not None and b[n]["score"] is not None]
     difference = {n: b[n]["score"] - a[n]["score"] for n in twice}
     document = json.loads(json_file.read_text())
-    # The side view was not read whole by the old model, and the empty file by neither.
-    assert document["matched"] == len(a) - 1
+    # The old model did not read the side view whole, and neither of them what is no
+    # image: that has neither digest nor UID.
+    assert document["matched"] == len(a) - 2
     assert document["by_key"]["source_uri"] == 0
     assert document["by_key"]["sop_instance_uid"] == 1
-    assert (document["only_a"], document["only_b"]) == (1, 1)
+    assert (document["only_a"], document["only_b"]) == (2, 2)
     [change] = document["transitions"]
     assert (change["reason_a"], change["status_b"]) == ("LATERAL_VIEW", "SCORED")
     found = document["differences"]
@@ -149,29 +150,61 @@ def test_a_new_model_is_held_against_the_old_one_on_a_copy_of_the_export(
 def test_de_identified_runs_meet_by_pseudonyms_of_one_key(
     nights: Path, tmp_path: Path, model_dir: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    for name in ("one", "two"):
-        (tmp_path / name).write_text(name * 20)
-    flag = f"--pseudonym_key_file={tmp_path}/"
-    secret = ["--deidentify", f"{flag}one"]
+    (tmp_path / "key").write_text("secret" * 20)
+    secret = ["--deidentify", f"--pseudonym_key_file={tmp_path}/key"]
     output = tmp_path / "out"
     score(nights / "in", output, model_dir, "1", *secret)
     score(nights / "copy", output, model_dir, "2", *secret, "--threshold=0.2")
-    score(nights / "in", output, model_dir, "3", "--deidentify", f"{flag}two")
     capsys.readouterr()
     asked = f"--json={tmp_path}/c.json", f"--rows={tmp_path}/rows.parquet"
     assert compare(output / "runs/1", output / "runs/2", *asked) == 0
     document = json.loads((tmp_path / "c.json").read_text())
-    assert document["by_key"]["source_digest"] == 7
+    assert document["by_key"] == {
+        "source_uri": 0,
+        "source_digest": 6,
+        "sop_instance_uid": 1,
+    }
     assert document["decisions"]["gained"] == 2
     text = capsys.readouterr().out + (tmp_path / "c.json").read_text()
     text += str(pq.read_table(tmp_path / "rows.parquet").to_pylist())
     assert str(nights) not in text
     assert "dim" not in text
     assert "same key" not in text
-    for other in (output / "runs/3", nights / "out"):
-        assert compare(output / "runs/1", other, *asked) == 0
-        assert json.loads((tmp_path / "c.json").read_text())["matched"] == 0
-        assert "not de-identified with the same key" in capsys.readouterr().out
+    assert compare(nights / "out", output, *asked) == 0
+    assert json.loads((tmp_path / "c.json").read_text())["matched"] == 0
+    assert "not de-identified with the same key" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "told"),
+    [
+        (None, None, False),
+        (None, {"key_id": "1", "deidentify": False}, False),
+        (None, {"key_id": "1", "deidentify": True}, True),
+        (
+            {"key_id": "2", "deidentify": True},
+            {"key_id": "1", "deidentify": True},
+            True,
+        ),
+        (
+            {"key_id": "1", "deidentify": True},
+            {"key_id": "1", "deidentify": True},
+            False,
+        ),
+    ],
+)
+def test_runs_that_cannot_meet_are_told(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    a: dict | None,
+    b: dict | None,
+    told: bool,
+) -> None:
+    finished_runs.write(tmp_path / "a", "a", [scored("x", 0.1)], pseudonyms=a)
+    finished_runs.write(tmp_path / "b", "b", [scored("x", 0.1)], pseudonyms=b)
+    assert compare(tmp_path / "a", tmp_path / "b") == 0
+    told_so = "not de-identified with the same key" in capsys.readouterr().out
+    assert told_so == told
 
 
 @pytest.mark.parametrize(
