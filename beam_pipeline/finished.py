@@ -113,7 +113,10 @@ def find(name: str) -> FinishedRun:
 
 def _newest_first(output: str) -> list[FinishedRun]:
     """The finished runs below `output`, by when they finished."""
-    marks = _listed(_join(output, "runs", "*", "_SUCCESS"))
+    try:
+        marks = runs.list_files(output, "runs/*/_SUCCESS")
+    except (ValueError, OSError, BeamIOError) as error:
+        raise ValueError(f"{output} cannot be listed: {error}") from error
     names = [FileSystems.split(FileSystems.split(mark)[0])[1] for mark in marks]
     # One small object each: in a bucket the time is all waiting.
     with ThreadPoolExecutor(_READERS) as pool:
@@ -131,13 +134,6 @@ def _load(output: str, run_id: str) -> FinishedRun:
     except (OSError, BeamIOError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not what score writes: {error!r}") from error
     return run
-
-
-def _listed(pattern: str) -> list[str]:
-    try:
-        return [each.path for each in FileSystems.match([pattern])[0].metadata_list]
-    except (ValueError, BeamIOError) as error:
-        raise ValueError(f"{pattern} cannot be listed: {error}") from error
 
 
 def _exists(path: str) -> bool:

@@ -77,10 +77,13 @@ def test_no_run_is_older_than_the_first(output: Path) -> None:
         finished.find(f"{output}~3")
 
 
-def test_an_output_may_end_like_a_count(tmp_path: Path) -> None:
-    for name in ("out~1", "out"):
-        finished_runs.write(tmp_path / name, f"of {name}")
-    assert finished.find(str(tmp_path / "out~1")).run_id == "of out~1"
+@pytest.mark.parametrize("name", ["out~1", "out [1]*", "out?"])
+def test_an_output_may_look_like_a_count_or_a_pattern(
+    tmp_path: Path, name: str
+) -> None:
+    for each in (name, "out", "out 1"):
+        finished_runs.write(tmp_path / each, f"of {each}")
+    assert finished.find(str(tmp_path / name)).run_id == f"of {name}"
 
 
 @pytest.mark.parametrize(
