@@ -6,6 +6,7 @@ Paths stay out of it: they may hold a patient's name, and logs are read by many.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from rich import box
@@ -111,8 +112,7 @@ def _short(digest: str) -> str:
 def _speed(side: Side) -> str:
     read = side.files - side.carried
     rate = f", {read / side.seconds:,.1f} files/s" if side.seconds and read else ""
-    minutes, seconds = divmod(side.seconds, 60)
-    return f"{minutes:,.0f} min {seconds:.0f} s{rate}"
+    return f"{timedelta(seconds=round(side.seconds))}{rate}"
 
 
 def _threshold(model: Mapping[str, Any]) -> str:
@@ -140,8 +140,8 @@ def _part(count: int, of: int) -> str:
 def _interval(share: Share) -> str:
     if share.value is None or share.low is None or share.high is None:
         return "of none"
-    interval = f"{100 * share.low:.1f}–{100 * share.high:.1f}%"
-    return f"{share.count:,}, {share.value:.1%} ({interval})"
+    interval = f"{100 * share.low:.2f}–{100 * share.high:.2f}%"
+    return f"{share.count:,}, {share.value:.2%} ({interval})"
 
 
 def _quantile(quantiles: list[float] | None, index: int) -> str:
@@ -222,8 +222,8 @@ def _signed(value: float) -> str:
 def _drift(found: Drift) -> Lines:
     word = next(word for limit, word in _PSI if found.psi < limit)
     return [
-        f"population stability index {found.psi:.4f}, {word}; by chance up to "
-        f"{found.chance:.4f}"
+        f"population stability index {found.psi:.3g}, {word}; by chance up to "
+        f"{found.chance:.3g}"
     ]
 
 

@@ -96,6 +96,8 @@ def test_a_lower_threshold_changes_decisions_and_no_score(
     assert document["status_changed"]["count"] == 0
     assert document["a"]["model"]["operating_point"] == "default"
     assert document["b"]["model"]["thresholds"] == [0.2]
+    carried = sum(row["carried_from"] == "monday" for row in b.values())
+    assert document["b"]["carried"] == carried > 0 == document["a"]["carried"]
     assert document["a"]["flags"] == {"DUPLICATE": 1}
     assert document["studies"]["decisions"]["gained"] == 1
     rows = pq.read_table(rows_file).to_pylist()
@@ -104,7 +106,7 @@ def test_a_lower_threshold_changes_decisions_and_no_score(
     text = capsys.readouterr().out
     assert "0.5 (default)" in text
     assert "0.2 (--threshold)" in text
-    assert "changed: 2, 33.3%" in text
+    assert "changed: 2, 33.33%" in text
 
 
 def test_a_new_model_is_held_against_the_old_one_on_a_copy_of_the_export(

@@ -154,7 +154,7 @@ FINE = [scored("x", 0.9), scored("y", 0.1)]
         ([], FINE, 0, 0, ["0 in A only, 2 in B only"]),
         (FINE, [], 0, 0, ["2 in A only, 0 in B only"]),
         (BROKEN, BROKEN, 2, 0, ["2 (100.0%)", "2 in both, 2 by source_uri"]),
-        (FINE, BROKEN, 2, 2, ["another status: 2, 100.0% (34.2–100.0%)"]),
+        (FINE, BROKEN, 2, 2, ["another status: 2, 100.00% (34.24–100.00%)"]),
         (FINE, FINE, 2, 0, ["all are equal", "p = 1.0000"]),
     ],
     ids=["empty", "empty A", "empty B", "broken", "broken in B", "the same"],
