@@ -7,8 +7,17 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TRAIN = ["jinja2", "matplotlib", "rich", "scikit-learn", "scipy", "tensorboard"]
-TEST = [*TRAIN, "pydicom-data", "pytest", "pytest-timeout", "pytest-xdist"]
+TRAIN = ["jinja2", "matplotlib", "scikit-learn", "tensorboard"]
+TEST = [
+    *TRAIN,
+    "duckdb",
+    "pandas",
+    "pydicom-data",
+    "pytest",
+    "pytest-timeout",
+    "pytest-xdist",
+    "sqlglot",
+]
 
 setup(
     name="radiograph-scorer",
@@ -32,6 +41,8 @@ setup(
         "pillow",
         "pyarrow",
         "pydicom",
+        "rich",
+        "scipy",
         "tensorflow",
     ],
     extras_require={

@@ -1,4 +1,4 @@
-"""python -m beam_pipeline: score radiographs, look at one, or look at this machine."""
+"""python -m beam_pipeline: score radiographs, compare runs, look at files, machines."""
 
 from __future__ import annotations
 
@@ -87,6 +87,20 @@ def _doctor(
     return COMPLETE if doctor.run(arguments.model, arguments.output) else FAILED
 
 
+def _compare(
+    arguments: argparse.Namespace, leftover: list[str], unchecked: list[str]
+) -> int:
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    from beam_pipeline import compare, runner
+
+    options.refuse_unknown(leftover, {*arguments.flags, *runner.beam_flags()})
+    FileSystems.set_options(PipelineOptions([*leftover, *unchecked]))
+    asked = {name: getattr(arguments, name) for name in compare.REQUESTED}
+    return FAILED if compare.run(compare.Request(**asked)) else COMPLETE
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m beam_pipeline", description=__doc__, allow_abbrev=False
@@ -134,7 +148,19 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--output", metavar="DIR", help="try to write there")
     doctor.set_defaults(run=_doctor)
 
-    for each in (score, inspect, doctor):
+    compare = subcommands.add_parser(
+        "compare",
+        help="what differs between two finished runs, and how much?",
+        description="Compare run B with run A: a new model beside the old one, or "
+        "tonight with last night. Exits with 1 where a limit is broken, with 2 where "
+        "a run has not finished. Flags of Apache Beam's Python SDK that open buckets "
+        "are understood too.",
+        allow_abbrev=False,
+    )
+    options.add_comparing(compare)
+    compare.set_defaults(run=_compare)
+
+    for each in (score, inspect, doctor, compare):
         each.set_defaults(flags=frozenset(each._option_string_actions))
     return parser
 

@@ -24,6 +24,10 @@ _LIMITS = {
     "seconds": "seconds to read and decode",
     "memory_bytes": "bytes of memory to decode",
 }
+_COMPARED = {
+    "changed_decisions": "the files with a score in both is decided otherwise",
+    "status_changes": "the files in both has another status",
+}
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
 
@@ -262,6 +266,40 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="model directory (default: the model in the box)",
     )
+
+
+def add_comparing(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the arguments of `compare`."""
+    add = parser.add_argument
+    add(
+        "a",
+        type=_folder,
+        metavar="RUN_A",
+        help="the reference: OUTPUT/runs/ID; OUTPUT for the newest run that finished "
+        "there, OUTPUT~1 for the one before it",
+    )
+    add("b", type=_folder, metavar="RUN_B", help="the other, likewise")
+    add("--json", metavar="FILE", help="write every figure there, for machines")
+    add(
+        "--rows",
+        metavar="FILE",
+        help="write the rows whose status or decision changed there, as Parquet",
+    )
+    add(
+        "--movers",
+        type=_positive,
+        default=10,
+        metavar="N",
+        help="how many of the largest differences to name (default: %(default)s)",
+    )
+    for name, what in _COMPARED.items():
+        add(
+            f"--max_{name}",
+            type=_share,
+            default=1.0,
+            metavar="X",
+            help=f"exit with 1 when a larger share of {what} (default: %(default)s)",
+        )
 
 
 def scoring_options(
