@@ -12,15 +12,13 @@ from urllib.parse import quote
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics
 
-from beam_pipeline import metadata
+from beam_pipeline import counts, metadata
 from beam_pipeline.metadata import PathPattern
 from beam_pipeline.records import Metadata, Source
 
 UNMATCHED_METADATA = "metadata_without_file"
 UNMATCHED_PATH = "path_without_match"
-_METRICS = "beam_pipeline"
 # A folder of such a name was to be a file; somebody should know.
 _FILE_NAMES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg")
 
@@ -227,6 +225,7 @@ def _literal(directory: str) -> str:
 
 
 def _by_uri(source: Source) -> tuple[str, Source]:
+    counts.count(counts.FOUND)
     return source.uri, source
 
 
@@ -237,10 +236,11 @@ def _joined(
     source = next(iter(found["files"]), None)
     described: Metadata | None = next(iter(found["metadata"]), None)
     if source is None:
-        Metrics.counter(_METRICS, UNMATCHED_METADATA).inc()
+        counts.count(UNMATCHED_METADATA)
         return
+    counts.count(counts.LISTED)
     if described is None and path_pattern is not None:
         described = path_pattern.of(uri)
         if described is None:
-            Metrics.counter(_METRICS, UNMATCHED_PATH).inc()
+            counts.count(UNMATCHED_PATH)
     yield source if described is None else replace(source, metadata=described)

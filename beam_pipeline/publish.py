@@ -21,7 +21,7 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsList, AsSingleton
 
-from beam_pipeline import records, runs, studies, tables
+from beam_pipeline import records, runs, studies, summary, tables
 from beam_pipeline.records import Study
 from beam_pipeline.runs import Published, Run, Segment
 from beam_pipeline.studies import Instance, Mark
@@ -214,16 +214,21 @@ def finish(
     counts: Counts = Counter()
     for segment in segments:
         counts.update(dict(segment.counts))
-    document = {
+    finished = datetime.now(UTC)
+    document: dict[str, Any] = {
         "run_id": run.run_id,
         "started": run.started,
-        "finished": datetime.now(UTC).isoformat(),
+        "finished": finished.isoformat(),
+        "seconds": (finished - datetime.fromisoformat(run.started)).total_seconds(),
         "listed": listed,
         "rows": rows,
         "studies": sum(file.rows for file in study_files),
         "statuses": _by_status(counts),
         "reasons": _by_reason(counts),
         **run.about,
+    }
+    document |= {
+        "broken_limits": summary.broken_limits(document),
         "files": [asdict(file) for file in (*instance_files, *study_files)],
     }
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -11,15 +11,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
 
-from beam_pipeline import runs, tables
+from beam_pipeline import counts, runs, tables
 from beam_pipeline.records import Outcome
 from beam_pipeline.runs import Run, Segment
 from beam_pipeline.tables import INSTANCES
 
 _SEGMENT_ROWS = 10_000
-_METRICS = "beam_pipeline"
 
 
 class WriteSegments(beam.DoFn):
@@ -33,7 +31,9 @@ class WriteSegments(beam.DoFn):
         self._rows: list[Outcome] = []
 
     def process(self, outcome: Outcome) -> Iterator[Segment]:
-        Metrics.counter(_METRICS, str(outcome.status)).inc()
+        counts.count(str(outcome.status))
+        if outcome.carried_from is not None:
+            counts.count(counts.CARRIED)
         self._rows.append(outcome)
         if len(self._rows) >= _SEGMENT_ROWS:
             yield self._write()
@@ -43,10 +43,10 @@ class WriteSegments(beam.DoFn):
             yield beam.transforms.window.GlobalWindows.windowed_value(self._write())
 
     def _write(self) -> Segment:
-        counts = Counter((str(row.status), row.reason) for row in self._rows)
+        found = Counter((str(row.status), row.reason) for row in self._rows)
         # A bundle that is tried again writes again: the name must be a new one.
         path = self._run.journal(f"segment-{uuid.uuid4().hex}.parquet")
         runs.write_bytes(path, runs.to_parquet(tables.table(self._rows, INSTANCES)))
-        segment = Segment(path, len(self._rows), tuple(sorted(counts.items(), key=str)))
+        segment = Segment(path, len(self._rows), tuple(sorted(found.items(), key=str)))
         self._rows = []
         return segment
