@@ -79,7 +79,8 @@ def _run(
             job = _checked(arguments, leftover, unchecked)
             record = score.run(job)
     except Stopped as stopped:
-        print(f"{stopped}: this run is not complete", file=sys.stderr)
+        # While TensorFlow is loaded, what is said on stderr is held back.
+        print(f"{stopped}: run {arguments.run_id} is not complete")
         return stopped.exit_code, {}
     except NothingMatched as error:
         return _say(error, ExitCode.NOTHING_MATCHED), {"listed": 0}

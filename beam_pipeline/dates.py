@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from string import Formatter
 
@@ -29,7 +28,7 @@ def parse(text: str) -> date:
         ) from error
 
 
-def fill(path: str, day: date, exists: Callable[[str], bool] = os.path.lexists) -> str:
+def fill(path: str, day: date) -> str:
     """`path` with `day` in the place of `{date}` or, say, `{date:%Y/%m/%d}`.
 
     What is found on this machine by that very name keeps its braces.
@@ -37,14 +36,14 @@ def fill(path: str, day: date, exists: Callable[[str], bool] = os.path.lexists) 
     Raises:
         ValueError: other braces, and how to write them.
     """
-    if exists(path):
+    if os.path.lexists(path):
         return path
     try:
         for _, name, _, conversion in Formatter().parse(path):
             if name not in (None, "date") or conversion is not None:
                 raise ValueError(f"{{{name}}} is not known")
         return path.format(date=day)
-    except ValueError as error:
+    except (ValueError, LookupError) as error:
         raise ValueError(
             f"{path}: {error}; in braces only {{date}} and forms such as "
             "{date:%Y/%m/%d} are understood; write {{ and }} for braces in a name"

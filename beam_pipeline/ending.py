@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import threading
@@ -14,9 +13,6 @@ from enum import IntEnum
 from types import FrameType
 from typing import Any
 
-# Where an interrupt is lost on its way, the process ends all the same; a scheduler
-# waits 30 seconds or more before it kills.
-_LAST_SECONDS = 10.0
 _BARE = re.compile(r"[^\s\"=]+")
 
 
@@ -72,33 +68,23 @@ def stoppable() -> Iterator[None]:
     """Ctrl-C and SIGTERM end what is done here.
 
     Raises:
-        Stopped: one of them came. Beam makes other exceptions of what it meets within a
-            DoFn; they are given as the cause.
+        Stopped: one of them came.
     """
-    caught: list[int] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        last = threading.Timer(_LAST_SECONDS, os._exit, [128 + number])
-        last.daemon = True
-        last.start()
-        raise KeyboardInterrupt
-
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             # A shell's background jobs ignore Ctrl-C.
             if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, stop)
+                before[number] = signal.signal(number, _stop)
     try:
         yield
-    except BaseException as error:
-        if caught:
-            raise Stopped(caught[0]) from error
-        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped(number)
 
 
 def line(ending: Ending) -> str:

@@ -7,10 +7,11 @@ import sys
 import threading
 import time
 from collections import Counter
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Task, TextColumn
 from rich.progress import Progress as Bar
 
 from beam_pipeline import counts
@@ -35,9 +36,8 @@ class Progress:
         console = Console(stderr=True)
         self._on_terminal = sys.stderr.isatty() and not console.is_dumb_terminal
         self._bar = Bar(
-            BarColumn(bar_width=16),
+            BarColumn(bar_width=10),
             TextColumn("{task.description}"),
-            TimeElapsedColumn(),
             console=console,
             disable=not self._on_terminal,
             speed_estimate_period=_RATE_SECONDS,
@@ -109,16 +109,9 @@ def _text(counted: Counter[str], task: Task) -> str:
         return f"{found:,} files found"
     if done == found:
         return f"{done:,} files done, writing the tables"
-    of_each = [f"{counted[status]:,} {status}" for status in Status]
-    if counted[counts.CARRIED]:
-        of_each.append(f"{counted[counts.CARRIED]:,} carried")
-    rate = "" if task.speed is None else f", {task.speed:,.1f} files/s"
-    left = task.time_remaining
-    remaining = "" if left is None else f", {_time(left)} left"
-    return f"{done:,} of {found:,} files{rate}{remaining}: {', '.join(of_each)}"
-
-
-def _time(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02.0f}"
+    names = [*Status, counts.CARRIED]
+    of_each = [f"{counted[name]:,} {name}" for name in names if counted[name]]
+    rate = "" if task.speed is None else f", {task.speed:,.1f}/s"
+    seconds = task.time_remaining
+    left = "" if seconds is None else f", {timedelta(seconds=seconds)} left"
+    return f"{done:,} of {found:,} files{rate}{left}: {', '.join(of_each)}"

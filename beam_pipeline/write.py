@@ -32,8 +32,6 @@ class WriteSegments(beam.DoFn):
 
     def process(self, outcome: Outcome) -> Iterator[Segment]:
         counts.count(str(outcome.status))
-        if outcome.carried_from is not None:
-            counts.count(counts.CARRIED)
         self._rows.append(outcome)
         if len(self._rows) >= _SEGMENT_ROWS:
             yield self._write()
