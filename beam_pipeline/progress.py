@@ -100,7 +100,7 @@ def _redirect_log(before: object, now: object) -> None:
 
 
 def _done(counted: Counter[str]) -> int:
-    return sum(counted[status] for status in Status)
+    return sum(counted[name] for name in (*Status, counts.CARRIED))
 
 
 def _text(counted: Counter[str], task: Task) -> str:
