@@ -70,14 +70,16 @@ def _run(
     arguments: argparse.Namespace, leftover: list[str], unchecked: list[str]
 ) -> tuple[ExitCode, dict[str, Any]]:
     """How it ended, and what `run.json` says, as far as it is known."""
-    job = None
+    has_begun = False
     try:
         with stoppable():
             # Here, so that --help answers before Beam is imported.
-            from beam_pipeline import score
+            from beam_pipeline import lease, score
 
             job = _checked(arguments, leftover, unchecked)
-            record = score.run(job)
+            with lease.held(job.run):
+                has_begun = True
+                record = score.run(job)
     except Stopped as stopped:
         # While TensorFlow is loaded, what is said on stderr is held back.
         print(f"{stopped}: run {arguments.run_id} is not complete")
@@ -86,7 +88,7 @@ def _run(
         return _say(error, ExitCode.NOTHING_MATCHED), {"listed": 0}
     # Whatever the runner raises: the scheduler learns of it by the exit code.
     except Exception as error:
-        if job is None and isinstance(error, ValueError):
+        if not has_begun and isinstance(error, ValueError):
             return _say(error, ExitCode.REFUSED), {}
         _LOGGER.exception("The run failed; nothing was marked complete")
         return ExitCode.FAILED, {}

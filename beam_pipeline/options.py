@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -48,6 +49,9 @@ class ScoringOptions:
         threshold: instead of an operating point, or None.
         calibration: a site's own temperature and thresholds, or None for the model's.
         run_id: names this run.
+        rescore: whether to score again what an earlier run scored.
+        settle_seconds: how long a file must not have changed.
+        keep_runs: how many finished runs stay, or None for all.
         batch_size: images a batch.
         read_workers: processes that read, or None for one a core.
         metadata: table of what files without a header do not say, or None.
@@ -73,6 +77,9 @@ class ScoringOptions:
     threshold: float | None
     calibration: str | None
     run_id: str
+    rescore: bool
+    settle_seconds: float
+    keep_runs: int | None
     batch_size: int
     read_workers: int | None
     metadata: str | None
@@ -146,6 +153,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="name of the run (default: the time, UTC)",
     )
+    _add_nights(parser)
     add(
         "--batch_size",
         type=_positive,
@@ -202,6 +210,29 @@ def add_metrics_file(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write how the run ended to FILE.prom, for node_exporter's textfile "
         "collector",
+    )
+
+
+def _add_nights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rescore",
+        action="store_true",
+        help="score also what an earlier run under --output has scored",
+    )
+    parser.add_argument(
+        "--settle_seconds",
+        type=_seconds,
+        default=0.0,
+        metavar="N",
+        help="leave files that changed less than N seconds ago to the next run, as "
+        "ERROR STILL_CHANGING (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keep_runs",
+        type=_positive,
+        metavar="N",
+        help="delete older finished runs than the newest N, after a complete one "
+        "(default: keep all)",
     )
 
 
@@ -385,6 +416,13 @@ def _metrics_file(text: str) -> Path:
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
     return path
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+    return value
 
 
 def _folder(text: str) -> str:

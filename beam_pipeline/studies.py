@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from beam_pipeline.errors import Flag, StudyReason
-from beam_pipeline.records import Status, Study
+from beam_pipeline.records import Outcome, Status, Study
 
 _FIRST = datetime.min.replace(tzinfo=UTC)
 
@@ -44,6 +44,12 @@ class Instance:
     calibration: str | None
     preparation: str | None
     run_id: str | None
+
+    @classmethod
+    def of(cls, outcome: Outcome, segment: str, row: int) -> Instance:
+        """That of a row of `segment`."""
+        known = {name: getattr(outcome, name) for name in COLUMNS}
+        return cls(segment=segment, row=row, **known)
 
     @property
     def content(self) -> str | None:
