@@ -38,7 +38,7 @@ class Metadata:
     accession_number: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Source:
     """A file to score, as listing found it.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from beam_pipeline.errors import Flag, StudyReason
 from beam_pipeline.records import Outcome, Status, Study
@@ -14,8 +14,7 @@ from beam_pipeline.records import Outcome, Status, Study
 _FIRST = datetime.min.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instance:
+class Instance(NamedTuple):
     """What other rows need to know of a row.
 
     Attributes:
@@ -62,11 +61,7 @@ class Instance:
         return (self.source_modified or _FIRST, self.source_uri)
 
 
-COLUMNS = [
-    field.name
-    for field in dataclasses.fields(Instance)
-    if field.name not in ("segment", "row")
-]
+COLUMNS = [name for name in Instance._fields if name not in ("segment", "row")]
 _OF_THE_TOP_IMAGE = COLUMNS[COLUMNS.index("spread") :]
 
 
