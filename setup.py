@@ -7,8 +7,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TRAIN = ["jinja2", "matplotlib", "rich", "scikit-learn", "scipy", "tensorboard"]
-TEST = [*TRAIN, "pydicom-data", "pytest", "pytest-timeout", "pytest-xdist"]
+TRAIN = ["jinja2", "matplotlib", "scikit-learn", "scipy", "tensorboard"]
+TEST = [*TRAIN, "pydicom-data", "pytest", "pytest-timeout", "pytest-xdist", "pyyaml"]
 
 setup(
     name="radiograph-scorer",
@@ -30,8 +30,10 @@ setup(
         "imagecodecs",
         "numpy",
         "pillow",
+        "prometheus-client",
         "pyarrow",
         "pydicom",
+        "rich",
         "tensorflow",
     ],
     extras_require={
