@@ -23,7 +23,7 @@ SCORE = """
     --input '/srv/pacs-export/{date}' \
     --date {{ data_interval_start.astimezone(dag.timezone).date() }} \
     --output /srv/radiograph-results \
-    --min_inputs 20 --settle_seconds 600 --keep_runs 30
+    --min_inputs 20 --settle_seconds 60 --keep_runs 30
 code=$?
 case $code in
   0 | 2 | 3 | 4) echo $code ;;

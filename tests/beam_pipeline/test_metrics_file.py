@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,17 @@ def test_what_a_record_says_stands_in_the_metrics(tmp_path: Path) -> None:
         'info,pneu"monia\\,sha256:00,3,None,0.4.0': 1,
     }
     assert [child.name for child in tmp_path.iterdir()] == ["ward.prom"]
+
+
+def test_the_page_on_schedules_lists_the_metrics_that_there_are(tmp_path: Path) -> None:
+    path = tmp_path / "ward.prom"
+    metrics_file.write(path, ending(ExitCode.COMPLETE, **RECORD))
+    written = re.findall(r"^# TYPE (\w+) gauge$", path.read_text(), re.MULTILINE)
+    page = Path(__file__).parents[2] / "docs" / "schedule.md"
+    listed = re.findall(
+        r"^\| `(radiograph_scorer_\w+)` \|", page.read_text(), re.MULTILINE
+    )
+    assert sorted(listed) == sorted(written)
 
 
 @pytest.mark.parametrize("code", [ExitCode.FAILED, ExitCode.TERMINATED])

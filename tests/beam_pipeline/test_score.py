@@ -121,11 +121,23 @@ def test_a_threshold_of_ones_own_decides(
 def test_broken_limits_give_exit_code_3(
     export: Export, model_dir: Path, tmp_path: Path
 ) -> None:
-    folder, _ = export
+    folder, expected = export
     for flag in ("--max_error_rate=0.1", "--max_reject_rate=0.1", "--min_inputs=9"):
         output = tmp_path / flag
         assert score(folder, output, model_dir, flag) == 3
         assert list(output.glob("runs/*/_SUCCESS"))
+        [record] = output.glob("runs/*/run.json")
+        document = json.loads(record.read_text())
+        [broken] = document["broken_limits"]
+        assert f"--{broken['limit']}={broken['allowed']:g}" == flag
+        statuses, listed = document["statuses"], len(expected)
+        found = {
+            "max_error_rate": statuses["ERROR"] / listed,
+            "max_reject_rate": statuses["REJECTED"] / listed,
+            "min_inputs": listed,
+        }
+        assert broken["found"] == found[broken["limit"]]
+        assert 0 < document["seconds"] < 300
 
 
 def test_worker_processes_give_the_same_rows(

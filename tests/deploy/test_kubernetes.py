@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ def job() -> dict[str, Any]:
 
 def test_the_command_line_is_one_that_score_understands(job: dict[str, Any]) -> None:
     [container] = job["template"]["spec"]["containers"]
+    version = re.search(r'version="([^"]+)"', (tools.ROOT / "setup.py").read_text())[1]
+    assert container["image"].endswith(f"/radiograph-scorer:{version}")
     assert container["command"] == ["python", "-m", "beam_pipeline", "score"]
     asked = tools.parsed(container["args"])
     mounts = {each["mountPath"]: each for each in container["volumeMounts"]}
