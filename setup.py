@@ -16,6 +16,7 @@ TEST = [
     "pytest",
     "pytest-timeout",
     "pytest-xdist",
+    "pyyaml",
     "sqlglot",
 ]
 
@@ -39,6 +40,7 @@ setup(
         "imagecodecs",
         "numpy",
         "pillow",
+        "prometheus-client",
         "pyarrow",
         "pydicom",
         "rich",
