@@ -149,7 +149,8 @@ def _compare(
     options.refuse_unknown(leftover, {*arguments.flags, *runner.beam_flags()})
     FileSystems.set_options(PipelineOptions([*leftover, *unchecked]))
     asked = {name: getattr(arguments, name) for name in compare.REQUESTED}
-    return FAILED if compare.run(compare.Request(**asked)) else COMPLETE
+    broken = compare.run(compare.Request(**asked))
+    return ExitCode.FAILED if broken else ExitCode.COMPLETE
 
 
 def _parser() -> argparse.ArgumentParser:
