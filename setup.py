@@ -8,7 +8,14 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 TRAIN = ["jinja2", "matplotlib", "rich", "scikit-learn", "scipy", "tensorboard"]
-TEST = [*TRAIN, "pydicom-data", "pytest", "pytest-timeout", "pytest-xdist"]
+TEST = [
+    *TRAIN,
+    "apache-beam[gcp]",
+    "pydicom-data",
+    "pytest",
+    "pytest-timeout",
+    "pytest-xdist",
+]
 
 setup(
     name="radiograph-scorer",
