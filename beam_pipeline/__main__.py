@@ -8,8 +8,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from beam_pipeline import options
+
+if TYPE_CHECKING:
+    from beam_pipeline.score import Job
 
 _LOGGER = logging.getLogger("beam_pipeline")
 
@@ -35,7 +39,7 @@ def _score(
     arguments: argparse.Namespace, leftover: list[str], unchecked: list[str]
 ) -> int:
     # Here, so that --help answers before Beam is imported.
-    from beam_pipeline import runner, score
+    from beam_pipeline import lease, runner, score
 
     options.refuse_unknown(leftover, {*arguments.flags, *runner.beam_flags()})
     asked = options.scoring_options(arguments, [*leftover, *unchecked])
@@ -43,6 +47,13 @@ def _score(
         job = score.prepare(asked)
     except score.NothingMatched as error:
         return _say(error, NOTHING_MATCHED)
+    with lease.held(job.run):
+        return _run(job)
+
+
+def _run(job: Job) -> int:
+    from beam_pipeline import score
+
     try:
         return LIMIT_BROKEN if score.run(job) else COMPLETE
     except KeyboardInterrupt:

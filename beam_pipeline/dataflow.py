@@ -215,7 +215,7 @@ def _check_image(beam_options: PipelineOptions) -> None:
         raise UsageError(
             "Dataflow needs --sdk_container_image: the image that the Dockerfile "
             "builds, as in --sdk_container_image="
-            "europe-west4-docker.pkg.dev/my-project/radiographs/scorer:0.3.0"
+            "europe-west4-docker.pkg.dev/my-project/radiographs/scorer:0.4.0"
         )
     setup = beam_options.view_as(SetupOptions)
     for name in ("setup_file", "requirements_file", "extra_packages"):

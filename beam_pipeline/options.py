@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,9 @@ class ScoringOptions:
         threshold: instead of an operating point, or None.
         calibration: a site's own temperature and thresholds, or None for the model's.
         run_id: names this run.
+        rescore: whether to score again what an earlier run scored.
+        settle_seconds: how long a file must not have changed.
+        keep_runs: how many finished runs stay, or None for all.
         batch_size: images a batch.
         read_workers: processes that read, or None for one a core.
         metadata: table of what files without a header do not say, or None.
@@ -66,6 +70,9 @@ class ScoringOptions:
     threshold: float | None
     calibration: str | None
     run_id: str
+    rescore: bool
+    settle_seconds: float
+    keep_runs: int | None
     batch_size: int
     read_workers: int | None
     metadata: str | None
@@ -130,6 +137,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="name of the run (default: the time, UTC)",
     )
+    _add_nights(parser)
     add(
         "--batch_size",
         type=_positive,
@@ -174,6 +182,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="exit with 3 when fewer files are found (default: %(default)s)",
+    )
+
+
+def _add_nights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rescore",
+        action="store_true",
+        help="score also what an earlier run under --output has scored",
+    )
+    parser.add_argument(
+        "--settle_seconds",
+        type=_seconds,
+        default=0.0,
+        metavar="N",
+        help="leave files that changed less than N seconds ago to the next run, as "
+        "ERROR STILL_CHANGING (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keep_runs",
+        type=_positive,
+        metavar="N",
+        help="delete older finished runs than the newest N, after a complete one "
+        "(default: keep all)",
     )
 
 
@@ -311,6 +342,13 @@ def _duration(text: str) -> float:
     # Clocks cannot be set to any number; a day is more than a file needs.
     if not 0 < value <= 86_400:
         raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 86400")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
     return value
 
 

@@ -284,7 +284,7 @@ def inspect(image: Image) -> None:
     unpinned = installed - _lines(CONTEXT / "constraints.txt")
     if unpinned or not installed:
         sys.exit(f"image-test: not as constraints.txt has them: {unpinned}")
-    for cache in ("root/.cache", "tmp/pip-*", "var/lib/apt/lists/*Packages"):
+    for cache in ("root/.cache", "home/*/.cache", "tmp/pip-*"):
         if found := list(image.root.glob(cache)):
             sys.exit(f"image-test: {found} was left behind")
     size = subprocess.check_output(["du", "-sm", image.root], text=True).split()[0]

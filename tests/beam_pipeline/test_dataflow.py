@@ -22,7 +22,7 @@ from beam_pipeline.__main__ import main
 from beam_pipeline.options import UsageError
 from tests import radiographs
 
-IMAGE = "europe-west4-docker.pkg.dev/my-project/radiographs/scorer:0.3.0"
+IMAGE = "europe-west4-docker.pkg.dev/my-project/radiographs/scorer:0.4.0"
 GPU = "worker_accelerator=type:nvidia-l4;count:1;install-nvidia-driver"
 GIVEN = {
     "input": "gs://export/2026-11-20/**",
