@@ -1,6 +1,6 @@
 # make demo     score a small export with the model in the box, and show what came out
 # make test     the test suite, under 8 minutes on 2 cores
-# make check    ruff, ruff format and mypy
+# make check    ruff, ruff format, mypy and hadolint
 # make mutants  take out the lines that make the numbered rules true: do the tests see it?
 # make help     everything else
 
@@ -27,7 +27,7 @@ test: .venv/test.stamp
 test-slow: .venv/test.stamp
 	$(BIN)/python -m pytest -m slow
 
-# The Dockerfile's steps in a bare Debian root: Linux, root, debootstrap, Go; 5 minutes.
+# The Dockerfile's steps in a bare Debian root: needs root, debootstrap, Go; 10 minutes.
 image-test: .venv/dev.stamp
 	$(BIN)/python tests/replay_image.py
 

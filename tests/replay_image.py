@@ -13,12 +13,14 @@ its image cannot be had without a registry. TensorFlow comes without CUDA, by th
 argument that the Dockerfile has for it. The stage for Dataflow, which adds Google's
 launcher alone, is not replayed.
 
-Needs Linux, root, debootstrap and Go.
+Needs Linux, root, debootstrap and Go; without them it is left out, unless
+REQUIRE_IMAGE_TEST is set. Some ten minutes and 4 GB of disk while it runs.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -63,8 +65,10 @@ class Image:
 def main() -> None:
     """Build, look at what came out, score."""
     missing = [name for name in ("debootstrap", "go") if shutil.which(name) is None]
-    if os.getuid() or missing:
-        sys.exit(f"image-test: needs root, and {' and '.join(missing) or 'nothing'}")
+    missing += ["root"] if os.getuid() else []
+    if missing:
+        print(f"image-test: left out, for want of {', '.join(missing)}")
+        sys.exit("REQUIRE_IMAGE_TEST" in os.environ)
     shutil.rmtree(BUILD, ignore_errors=True)
     BUILD.mkdir(parents=True)
     try:
@@ -73,7 +77,7 @@ def main() -> None:
         score(image)
     finally:
         shutil.rmtree(BUILD, ignore_errors=True)
-    print("1 passed, 0 failed")
+    print("image-test: passed")
 
 
 class Replay:
@@ -210,6 +214,8 @@ def _python(root: Path) -> Path:
             command = [*make, "bookworm", debian, DEBIAN]
             subprocess.run(command, check=True, stdout=log)
         shutil.copy("/" + CERTIFICATES, debian / CERTIFICATES)
+        # Docker gives every container one.
+        (debian / "etc/hosts").write_text(f"127.0.0.1 localhost {platform.node()}\n")
         run(Image(debian), "python3 -m venv /usr/local")
     subprocess.run(["cp", "--archive", "--reflink=auto", debian, root], check=True)
     return root
