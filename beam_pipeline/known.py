@@ -209,7 +209,8 @@ def _rows(
 ) -> Iterator[tuple[Place, dict[str, Any]]]:
     for number, group in enumerate(runs.row_groups(file.path, columns)):
         for row, values in enumerate(group.to_pylist()):
-            yield Place(file.path, number, row), values
+            # A version before may not have written all of them.
+            yield Place(file.path, number, row), {**dict.fromkeys(columns), **values}
 
 
 def looked_up(source: Source, known: Iterable[Known]) -> Source | Carried:

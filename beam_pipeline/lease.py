@@ -46,19 +46,22 @@ def held(run: Run) -> Iterator[None]:
     Raises:
         Held: another run holds it; which one, and where it runs.
     """
-    on_disk = FileSystems.get_scheme(run.output) is None
-    with _locked(run) if on_disk else _leased(run):
+    with _locked(run) if _on_disk(run) else _leased(run):
         yield
 
 
 def require(run: Run) -> None:
-    """Check that no other run has taken the output over in the meantime.
+    """Check that `run` still holds its output, before it publishes.
+
+    On a cluster a job may outlive the process that started it, and held the output.
 
     Raises:
-        Held: one has, because this one did not renew its lease for too long.
+        Held: another run has taken the output over, or had, and has ended.
     """
-    holder = _read(_path(run, "_lease.json"))
-    if holder and holder["run_id"] != run.run_id:
+    holder = _read(_path(run, "_lock" if _on_disk(run) else "_lease.json"))
+    if holder is None:
+        raise Held(f"run {run.run_id} no longer holds --output {run.output}")
+    if holder.get("run_id") != run.run_id:
         raise Held(_message(run, holder))
 
 
@@ -188,6 +191,10 @@ def _message(run: Run, holder: dict[str, Any]) -> str:
         f"--output {run.output} is held by run {holder.get('run_id', '?')} ({where}); "
         "let it end, or choose another output"
     )
+
+
+def _on_disk(run: Run) -> bool:
+    return FileSystems.get_scheme(run.output) is None
 
 
 def _path(run: Run, name: str) -> str:

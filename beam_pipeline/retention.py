@@ -27,8 +27,10 @@ def clean(output: str) -> None:
         for folder, run_id in _folders(output, pattern):
             if run_id not in finished:
                 runs.delete_folder(folder)
-    for folder, run_id in _folders(output, "_journal/*/run.json"):
-        if run_id in finished:
+    begun = set(_folders(output, "_journal/*/run.json"))
+    for folder, run_id in _folders(output, "_journal/*/*"):
+        # A job that outlived its run goes on to write into a journal that is gone.
+        if run_id in finished or (folder, run_id) not in begun:
             runs.delete_folder(folder)
 
 

@@ -63,7 +63,7 @@ class Bucket:
         self.lease = folder / "_journal" / "_lease.json"
         self.run = radiographs.run(folder, "ours")
         self.lease.parent.mkdir()
-        monkeypatch.setattr(lease, "_locked", lease._leased)
+        monkeypatch.setattr(lease, "_on_disk", lambda _: False)
         monkeypatch.setattr(lease, "_RENEW_SECONDS", 0.1)
         monkeypatch.setattr(lease, "_EXPIRE_SECONDS", 0.5)
         monkeypatch.setattr(lease, "_SETTLE_SECONDS", 0.1)
@@ -120,3 +120,13 @@ def test_of_two_that_begin_at_once_the_last_to_write_holds(
     monkeypatch.setattr(lease.time, "sleep", lambda _: other.renew())
     with pytest.raises(lease.Held, match="faster"), lease.held(bucket.run):
         pass
+
+
+def test_a_job_that_outlived_its_run_publishes_nothing(tmp_path: Path) -> None:
+    run = radiographs.run(tmp_path)
+    with lease.held(run):
+        lease.require(run)
+        with pytest.raises(lease.Held, match="held by run night"):
+            lease.require(radiographs.run(tmp_path, "before"))
+    with pytest.raises(lease.Held, match="no longer holds"):
+        lease.require(run)

@@ -9,7 +9,7 @@ import apache_beam as beam
 import pyarrow.parquet as pq
 import pytest
 
-from beam_pipeline import decide, publish, records, retention
+from beam_pipeline import decide, lease, publish, records, retention
 from beam_pipeline.errors import Failure, Rejected, Rejection, Unreadable
 from beam_pipeline.publish import Publish, Unbalanced
 from beam_pipeline.records import Outcome, Source, Status
@@ -34,7 +34,7 @@ def outcomes(count: int) -> list[Outcome]:
 
 
 def published(rows: list[Outcome], run: Run, listed: int | None = None) -> None:
-    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+    with lease.held(run), beam.Pipeline(runner="FnApiRunner") as pipeline:
         made = pipeline | beam.Create(rows)
         segments = made | beam.ParDo(WriteSegments(run))
         count = pipeline | "n" >> beam.Create([len(rows) if listed is None else listed])
