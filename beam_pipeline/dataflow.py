@@ -130,6 +130,12 @@ def check(options: ScoringOptions, beam_options: PipelineOptions) -> None:
     if not is_rehearsal(beam_options):
         _check_paths(options, beam_options)
     _check_image(beam_options)
+    cloud = beam_options.view_as(GoogleCloudOptions)
+    if cloud.template_location and options.metrics_file:
+        raise UsageError(
+            "--metrics_file with --template_location would tell of a night that has "
+            "not begun; leave it out"
+        )
     accelerator = _accelerator(beam_options)
     if accelerator is not None:
         _check_accelerator(accelerator, beam_options)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from apache_beam import Pipeline
 from apache_beam.options.pipeline_options import (
     GoogleCloudOptions,
     PipelineOptions,
@@ -19,6 +21,21 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
 from beam_pipeline import dataflow
 from beam_pipeline.options import ScoringOptions
+
+
+class InThread(FnApiRunner):
+    """The in-process runner, in a thread of its own.
+
+    Beam takes an interrupt of the thread that works for a DoFn's error, and one that
+    comes while TensorFlow works has to wait; whose thread waits is interrupted at once.
+    """
+
+    def run_pipeline(self, pipeline: Pipeline, options: PipelineOptions) -> Any:
+        work = ThreadPoolExecutor(1, "run")
+        try:
+            return work.submit(super().run_pipeline, pipeline, options).result()
+        finally:
+            work.shutdown(wait=False)
 
 
 def beam_flags() -> set[str]:
@@ -61,7 +78,7 @@ def of(options: PipelineOptions) -> Any:
     if name not in (None, "FnApiRunner"):
         return name
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
-    return FnApiRunner(
+    return InThread(
         provision_info=ExtendedProvisionInfo(
             beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
         )

@@ -19,8 +19,8 @@ from beam_pipeline.options import (
     _share,
 )
 
-# The launcher is gone when these would be looked at.
-AFTER_THE_RUN = ("keep_runs", "max_error_rate", "max_reject_rate", "min_inputs")
+# The launcher is gone when these would be acted upon.
+AFTER_THE_RUN = ("keep_runs", "metrics_file")
 # What the workers read and write.
 _IN_A_BUCKET = ("input", "output", "metadata", "model", "pseudonym_key_file")
 _BUCKET = "^gs://[^/]+(/.*)?$"

@@ -96,7 +96,7 @@ REFUSED = [
     ({"temp_location": "/tmp/here"}, "needs a gs:// path"),
     ({"staging_location": "/tmp/here"}, "--staging_location=/tmp/here"),
     ({"input": "/exports/**"}, "--input /exports/.* is on this machine"),
-    ({"output": "results"}, "--output results is on this machine"),
+    ({"output": "results"}, "--output .*results is on this machine"),
     ({"model": "models/mine"}, "--model models/mine is on this machine"),
     ({"metadata": "views.csv"}, "--metadata views.csv is on this machine"),
     ({"pseudonym_key_file": "/etc/key"}, "--pseudonym_key_file /etc/key is on this"),
@@ -138,6 +138,11 @@ def test_it_is_refused_before_anything_is_submitted(
     with pytest.raises(UsageError, match=message) as refusal:
         checked(**changed)
     assert "hunter2" not in str(refusal.value)
+
+
+def test_metrics_do_not_tell_of_a_night_that_has_not_begun() -> None:
+    with pytest.raises(UsageError, match="not begun"):
+        checked("--metrics_file=/tmp/a.prom", template_location="gs://results/job.json")
 
 
 def test_the_main_session_stays_here() -> None:
