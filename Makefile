@@ -1,6 +1,6 @@
 # make demo     score a small export with the model in the box, and show what came out
 # make test     the test suite, under 8 minutes on 2 cores
-# make check    ruff, ruff format and mypy
+# make check    ruff, ruff format, mypy and hadolint
 # make mutants  take out the lines that make the numbered rules true: do the tests see it?
 # make help     everything else
 
@@ -11,7 +11,8 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALLED := setup.py pyproject.toml constraints.txt
 
-.PHONY: demo test test-slow mutants check deploy-check wheel bench fuzz constraints clean help
+.PHONY: demo test test-slow image-test mutants check deploy-check wheel bench fuzz constraints
+.PHONY: clean help
 
 demo: .venv/demo.stamp
 	$(BIN)/python demo/assemble.py demo/export
@@ -27,6 +28,10 @@ test: .venv/test.stamp
 test-slow: .venv/test.stamp
 	$(BIN)/python -m pytest -m slow
 
+# The Dockerfile's steps in a bare Debian root: needs root, debootstrap, Go; 10 minutes.
+image-test: .venv/dev.stamp
+	$(BIN)/python tests/replay_image.py
+
 mutants: .venv/test.stamp
 	$(BIN)/python tests/mutants.py
 
@@ -34,6 +39,7 @@ check: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint --failure-threshold style Dockerfile
 
 # Units, manifests, DAG and alarms, each by what will read them: needs systemd and
 # promtool, as .ci/run installs them, and Airflow in an environment of its own.

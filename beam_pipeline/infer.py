@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from beam_pipeline import saved_model
 from beam_pipeline.errors import Failure, Unreadable
+from beam_pipeline.manifest import DEFAULT_MODEL
 from beam_pipeline.records import Outcome, Ready
 from beam_pipeline.saved_model import Inference, OutOfMemory, SavedModel
 
@@ -39,7 +40,8 @@ class SavedModelHandler(ModelHandler[Ready | Outcome, Outcome, "OnDemand"]):
 
     def __init__(self, model_dir: str, batch_size: int) -> None:
         super().__init__()
-        self._model_dir = model_dir
+        # The model in the box is elsewhere on another machine.
+        self._model_dir = None if Path(model_dir) == DEFAULT_MODEL else model_dir
         self._batch_size = batch_size
         self._score = Score(batch_size)
 
@@ -47,7 +49,7 @@ class SavedModelHandler(ModelHandler[Ready | Outcome, Outcome, "OnDemand"]):
         return OnDemand(self._load)
 
     def _load(self) -> SavedModel:
-        model = saved_model.load(Path(self._model_dir))
+        model = saved_model.load(Path(self._model_dir or DEFAULT_MODEL))
         preparation = model.manifest.preparation
         for size in shapes(self._batch_size):
             shape = (size, preparation.height, preparation.width, 1)

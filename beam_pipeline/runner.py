@@ -7,6 +7,7 @@ from typing import Any
 
 from apache_beam import Pipeline
 from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
     PipelineOptions,
     StandardOptions,
     _BeamArgumentParser,
@@ -17,6 +18,9 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import (
     FnApiRunner,
 )
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
+
+from beam_pipeline import dataflow
+from beam_pipeline.options import ScoringOptions
 
 
 class InThread(FnApiRunner):
@@ -41,6 +45,27 @@ def beam_flags() -> set[str]:
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(parser)
     return set(parser._option_string_actions)
+
+
+def check(options: ScoringOptions, beam_options: PipelineOptions) -> None:
+    """Refuse what the runner that was asked for cannot do; add what it needs.
+
+    Raises:
+        UsageError: which flag, and what to give instead.
+    """
+    if _is_dataflow(beam_options):
+        dataflow.check(options, beam_options)
+
+
+def template(options: PipelineOptions) -> str | None:
+    """Where the job is only described, to be run later; None where it runs now."""
+    path: str | None = options.view_as(GoogleCloudOptions).template_location
+    return path if _is_dataflow(options) else None
+
+
+def _is_dataflow(options: PipelineOptions) -> bool:
+    name = options.view_as(StandardOptions).runner or ""
+    return name.rpartition(".")[2].lower() in ("dataflow", "dataflowrunner")
 
 
 def of(options: PipelineOptions) -> Any:

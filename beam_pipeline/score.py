@@ -79,6 +79,8 @@ def prepare(options: ScoringOptions) -> Job:
         ValueError: what cannot be used, and what to give instead.
         NothingMatched: no file to score.
     """
+    beam_options = PipelineOptions(list(options.beam))
+    runner.check(options, beam_options)
     score = ScoreRadiographs(
         model_dir=str(options.model),
         operating_point=options.operating_point,
@@ -101,7 +103,6 @@ def prepare(options: ScoringOptions) -> Job:
         inputs=_inputs(options, score.pseudonyms),
         about=_about(options, score.policy),
     )
-    beam_options = PipelineOptions(list(options.beam))
     FileSystems.set_options(beam_options)
     patterns = tuple(match.normalise(pattern) for pattern in options.input)
     table = options.metadata and match.absolute(options.metadata)
@@ -140,6 +141,9 @@ def run(job: Job) -> dict[str, Any]:
         beam.Pipeline(runner.of(job.beam_options), job.beam_options) as running,
     ):
         pipeline.build(running, job.match, job.score, job.run, known)
+    if template := runner.template(job.beam_options):
+        print(f"The job is described in {template}; nothing has run yet")
+        return {"broken_limits": []}
     _warn_of_metadata(running.result)
     with FileSystems.open(job.run.record("run.json")) as stream:
         document: dict[str, Any] = json.loads(stream.read())
