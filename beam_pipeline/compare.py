@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from apache_beam.io.filesystem import BeamIOError
 
 from beam_pipeline import runs
-from beam_pipeline.comparison import figures, finished
+from beam_pipeline.comparison import figures, finished, page
 from beam_pipeline.comparison.agreement import Share
 from beam_pipeline.comparison.figures import Comparison
 
