@@ -102,6 +102,7 @@ def prepare(options: ScoringOptions) -> Job:
         basis=score.policy.basis,
         inputs=_inputs(options, score.pseudonyms),
         about=_about(options, score.policy),
+        is_detached=runner.template(beam_options) is not None,
     )
     FileSystems.set_options(beam_options)
     patterns = tuple(match.normalise(pattern) for pattern in options.input)
