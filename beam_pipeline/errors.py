@@ -38,6 +38,7 @@ class Failure(StrEnum):
     """Reasons of a file that could not be read, decoded or scored."""
 
     READ_FAILED = "READ_FAILED"
+    STILL_CHANGING = "STILL_CHANGING"
     EMPTY_FILE = "EMPTY_FILE"
     UNRECOGNISED = "UNRECOGNISED"
     CORRUPT_HEADER = "CORRUPT_HEADER"
@@ -82,6 +83,23 @@ class Flag(StrEnum):
     UNLIKE_TRAINING = "UNLIKE_TRAINING"
     DUPLICATE = "DUPLICATE"
     UID_CONFLICT = "UID_CONFLICT"
+
+
+# What only the pixels tell; all others are found again in the header.
+PICTURE_FLAGS = frozenset(
+    {
+        Flag.BAD_PADDING,
+        Flag.BAD_WINDOW,
+        Flag.BAD_VOI_LUT,
+        Flag.BAD_MODALITY_LUT,
+        Flag.VOI_FUNCTION_UNKNOWN,
+        Flag.VOI_PERCENTILE,
+        Flag.UNUSED_BITS_SET,
+        Flag.EXCESS_PIXEL_DATA,
+        Flag.PNG_LOW_RANGE,
+        Flag.SUSPECT_INVERTED,
+    }
+)
 
 
 class StudyReason(StrEnum):

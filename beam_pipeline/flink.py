@@ -25,7 +25,7 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.portability.flink_runner import MAGIC_HOST_NAMES, FlinkRunner
 
-from beam_pipeline.options import UsageError
+from beam_pipeline.options import ScoringOptions, UsageError
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -71,24 +71,22 @@ class Cluster:
     restarts: bool
 
 
-def prepare(options: PipelineOptions, paths: Sequence[str]) -> None:
-    """Check what is known to fail later, and fill in what was left out.
-
-    Args:
-        options: of the job; changed in place.
-        paths: that the job reads and writes.
+def check(options: ScoringOptions, beam_options: PipelineOptions) -> None:
+    """Refuse what is known to fail later, and fill in what was left out.
 
     Raises:
         UsageError: which flag cannot work, and what to give instead.
     """
-    _fill(options)
-    flink = options.view_as(FlinkRunnerOptions)
-    if options.view_as(PortableOptions).job_endpoint is None and _is_remote(options):
+    _fill(beam_options)
+    flink = beam_options.view_as(FlinkRunnerOptions)
+    if flink.flink_master in MAGIC_HOST_NAMES:
+        return
+    _check_environment(beam_options)
+    if beam_options.view_as(PortableOptions).job_endpoint is None:
         master = FlinkRunner.add_http_scheme(flink.flink_master)
         _fit(flink, ask(master))
+        paths = (*options.input, options.output, str(options.model))
         _warn_of_local(paths, str(urlsplit(master).hostname))
-    if _is_remote(options):
-        _check_environment(options)
 
 
 def _fill(options: PipelineOptions) -> None:
@@ -103,10 +101,6 @@ def _fill(options: PipelineOptions) -> None:
         setup.sdk_location = "container"
     debug = options.view_as(DebugOptions)
     debug.add_experiment("disable_logging_submission_environment")
-
-
-def _is_remote(options: PipelineOptions) -> bool:
-    return options.view_as(FlinkRunnerOptions).flink_master not in MAGIC_HOST_NAMES
 
 
 def _check_environment(options: PipelineOptions) -> None:

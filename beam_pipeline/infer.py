@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from beam_pipeline import saved_model
 from beam_pipeline.errors import Failure, Unreadable
+from beam_pipeline.manifest import DEFAULT_MODEL
 from beam_pipeline.records import Outcome, Ready
 from beam_pipeline.saved_model import Inference, OutOfMemory, SavedModel
 
@@ -28,7 +30,7 @@ _FINAL_WEIGHT = 1
 Infer = Callable[[NDArray[np.uint8]], Inference]
 
 
-class SavedModelHandler(ModelHandler[Ready | Outcome, Outcome, SavedModel]):
+class SavedModelHandler(ModelHandler[Ready | Outcome, Outcome, "OnDemand"]):
     """Runs a SavedModel on what is `Ready`, and passes on what is final.
 
     Args:
@@ -38,12 +40,16 @@ class SavedModelHandler(ModelHandler[Ready | Outcome, Outcome, SavedModel]):
 
     def __init__(self, model_dir: str, batch_size: int) -> None:
         super().__init__()
-        self._model_dir = model_dir
+        # The model in the box is elsewhere on another machine.
+        self._model_dir = None if Path(model_dir) == DEFAULT_MODEL else model_dir
         self._batch_size = batch_size
         self._score = Score(batch_size)
 
-    def load_model(self) -> SavedModel:
-        model = saved_model.load(Path(self._model_dir))
+    def load_model(self) -> OnDemand:
+        return OnDemand(self._load)
+
+    def _load(self) -> SavedModel:
+        model = saved_model.load(Path(self._model_dir or DEFAULT_MODEL))
         preparation = model.manifest.preparation
         for size in shapes(self._batch_size):
             shape = (size, preparation.height, preparation.width, 1)
@@ -53,11 +59,11 @@ class SavedModelHandler(ModelHandler[Ready | Outcome, Outcome, SavedModel]):
     def run_inference(
         self,
         batch: Sequence[Ready | Outcome],
-        model: SavedModel,
+        model: OnDemand,
         inference_args: dict[str, Any] | None = None,
     ) -> list[Outcome]:
         ready = [element for element in batch if isinstance(element, Ready)]
-        scored = self._score(ready, model.infer)
+        scored = self._score(ready, model().infer) if ready else iter(())
         return [
             next(scored) if isinstance(element, Ready) else element for element in batch
         ]
@@ -75,6 +81,26 @@ class SavedModelHandler(ModelHandler[Ready | Outcome, Outcome, SavedModel]):
 
     def get_metrics_namespace(self) -> str:
         return "beam_pipeline"
+
+
+class OnDemand:
+    """A model that is loaded when it is first asked for, once for all threads.
+
+    On a night on which every file is known nobody asks, and the night is over before
+    TensorFlow would be imported.
+    """
+
+    def __init__(self, load: Callable[[], SavedModel]) -> None:
+        self._load = load
+        self._lock = threading.Lock()
+        self._model: SavedModel | None = None
+
+    def __call__(self) -> SavedModel:
+        """The model. Raises what loading it raises, which ends the run."""
+        with self._lock:
+            if self._model is None:
+                self._model = self._load()
+            return self._model
 
 
 class Score:

@@ -12,57 +12,69 @@ from urllib.parse import quote
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics
 
-from beam_pipeline import metadata
+from beam_pipeline import counts, metadata
+from beam_pipeline.known import KnownFile, by_uri, looked_up
 from beam_pipeline.metadata import PathPattern
+from beam_pipeline.pseudonyms import Pseudonyms
 from beam_pipeline.records import Metadata, Source
+from beam_pipeline.runs import literal
 
+SOURCES, CARRIED = "sources", "carried"
 UNMATCHED_METADATA = "metadata_without_file"
 UNMATCHED_PATH = "path_without_match"
-_METRICS = "beam_pipeline"
 # A folder of such a name was to be a file; somebody should know.
 _FILE_NAMES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg")
 
 
 @dataclass
 class Match(beam.PTransform):
-    """The files that match any of `patterns`, as `Source`s, spread over the workers.
+    """The files that match any of `patterns`, spread over the workers.
 
     Grouping by URI spreads them like a Reshuffle, lists a file once that two patterns
-    match, and joins what the table `metadata` says of it.
+    match, and joins what the table `metadata` and earlier runs say of it.
+
+    Expands on what is known, `KnownFile`s. Its outputs are `sources`, the files to
+    read, and `carried`, those whose row is taken from an earlier run.
     """
 
     patterns: tuple[str, ...]
     metadata: str | None = None
     path_pattern: PathPattern | None = None
+    pseudonyms: Pseudonyms | None = None
 
-    def expand(self, begin: beam.Pipeline) -> beam.PCollection[Source]:
+    def expand(self, known: beam.PCollection[KnownFile]) -> Any:
+        begin = known.pipeline
         files = (
             begin
             | "Patterns" >> beam.Create(self.patterns)
             | "List" >> beam.FlatMap(list_files)
-            | "KeyByUri" >> beam.Map(_by_uri)
+            | "KeyByUri" >> beam.Map(_by_uri, self.pseudonyms)
         )
         tables = [] if self.metadata is None else [self.metadata]
         described = (
             begin
             | "Metadata" >> beam.Create(tables)
             | "ReadMetadata" >> beam.FlatMap(metadata.read)
+            | "KeyMetadata" >> beam.Map(_rekeyed, self.pseudonyms)
         )
+        rows = known | "KnownByUri" >> beam.FlatMap(by_uri)
         return (
-            {"files": files, "metadata": described}
+            {"files": files, "metadata": described, "known": rows}
             | "Spread" >> beam.CoGroupByKey()
-            | "EachOnce" >> beam.FlatMap(_joined, self.path_pattern)
+            | "EachOnce"
+            >> beam.ParDo(_Join(self.path_pattern, self.pseudonyms)).with_outputs(
+                CARRIED, main=SOURCES
+            )
         )
 
 
 def normalise(pattern: str) -> str:
     """`pattern` from the root, where a local directory stands for all below it."""
     if os.path.isdir(pattern):
-        return os.path.join(_literal(os.path.abspath(pattern)), "**")
+        return os.path.join(literal(os.path.abspath(pattern)), "**")
     if os.path.lexists(pattern):
-        return _literal(os.path.abspath(pattern))
+        return literal(os.path.abspath(pattern))
     return absolute(pattern)
 
 
@@ -215,32 +227,51 @@ def covers(pattern: str, path: str) -> bool:
     return re.match(regex, path) is not None
 
 
-def _literal(directory: str) -> str:
-    """A pattern that `directory` matches; Beam's have sets of characters, no escape.
-
-    One set stands for both brackets: Python warns of a set that begins with the opening
-    one.
-    """
-    return re.sub(
-        r"([\[\]])|([*?])", lambda m: "[][]" if m[1] else f"[{m[2]}]", directory
-    )
+def _by_uri(source: Source, pseudonyms: Pseudonyms | None) -> tuple[str, Source]:
+    counts.count(counts.FOUND)
+    return _rekeyed((source.uri, source), pseudonyms)
 
 
-def _by_uri(source: Source) -> tuple[str, Source]:
-    return source.uri, source
+def _rekeyed(keyed: tuple[str, Any], pseudonyms: Pseudonyms | None) -> tuple[str, Any]:
+    """A value by the URI that rows have, which is what earlier runs know."""
+    uri, value = keyed
+    return (uri if pseudonyms is None else pseudonyms.uri(uri)), value
 
 
-def _joined(
-    entry: tuple[str, Mapping[str, Iterable[Any]]], path_pattern: PathPattern | None
-) -> Iterator[Source]:
-    uri, found = entry
-    source = next(iter(found["files"]), None)
-    described: Metadata | None = next(iter(found["metadata"]), None)
-    if source is None:
-        Metrics.counter(_METRICS, UNMATCHED_METADATA).inc()
-        return
-    if described is None and path_pattern is not None:
-        described = path_pattern.of(uri)
+class _Join(beam.DoFn):
+    """What is listed, described and known of one URI → how its row comes about."""
+
+    def __init__(
+        self, path_pattern: PathPattern | None, pseudonyms: Pseudonyms | None
+    ) -> None:
+        super().__init__()
+        self._path_pattern = path_pattern
+        self._pseudonyms = pseudonyms
+
+    def process(
+        self, entry: tuple[str, Mapping[str, Iterable[Any]]]
+    ) -> Iterator[Source | beam.pvalue.TaggedOutput]:
+        _, found = entry
+        source = next(iter(found["files"]), None)
+        described: Metadata | None = next(iter(found["metadata"]), None)
+        if source is None:
+            if described is not None:
+                counts.count(UNMATCHED_METADATA)
+            return
+        counts.count(counts.LISTED)
+        element = looked_up(self._described(source, described), found["known"])
+        if isinstance(element, Source):
+            yield element
+        else:
+            counts.count(counts.CARRIED)
+            yield beam.pvalue.TaggedOutput(CARRIED, element)
+
+    def _described(self, source: Source, described: Metadata | None) -> Source:
+        if described is None and self._path_pattern is not None:
+            described = self._path_pattern.of(source.uri)
+            if described is None:
+                counts.count(UNMATCHED_PATH)
         if described is None:
-            Metrics.counter(_METRICS, UNMATCHED_PATH).inc()
-    yield source if described is None else replace(source, metadata=described)
+            return source
+        digest = metadata.digest(described, self._pseudonyms)
+        return replace(source, metadata=described, metadata_digest=digest)

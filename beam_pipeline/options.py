@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
+from beam_pipeline import dates
 from beam_pipeline.limits import Limits
 from beam_pipeline.manifest import DEFAULT_MODEL
 
@@ -23,6 +26,12 @@ _LIMITS = {
     "seconds": "seconds to read and decode",
     "memory_bytes": "bytes of memory to decode",
 }
+_COMPARED = {
+    "changed_decisions": "the files with a score in both is decided otherwise",
+    "status_changes": "the files in both has another status",
+}
+# Paths that may be another every day.
+_DATED = ("input", "input_manifest", "output", "metadata")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
 
@@ -37,12 +46,16 @@ class ScoringOptions:
     Attributes:
         input: patterns and folders.
         output: folder or bucket prefix of all runs.
+        date: what `{date}` in paths stood for.
         model: model directory.
         allow_unblessed: whether a model may score that its manifest does not bless.
         operating_point: name of the thresholds, or None.
         threshold: instead of an operating point, or None.
         calibration: a site's own temperature and thresholds, or None for the model's.
         run_id: names this run.
+        rescore: whether to score again what an earlier run scored.
+        settle_seconds: how long a file must not have changed.
+        keep_runs: how many finished runs stay, or None for all.
         batch_size: images a batch.
         read_workers: processes that read, or None for one a core.
         metadata: table of what files without a header do not say, or None.
@@ -55,17 +68,22 @@ class ScoringOptions:
         max_error_rate: share of ERROR rows above which the exit code is 3.
         max_reject_rate: share of REJECTED rows above which the exit code is 3.
         min_inputs: files listed below which the exit code is 3.
+        metrics_file: where metrics for node_exporter are written, or None.
         beam: flags that are Beam's, and those after `--`, unchanged.
     """
 
     input: tuple[str, ...]
     output: str
+    date: str
     model: Path
     allow_unblessed: bool
     operating_point: str | None
     threshold: float | None
     calibration: str | None
     run_id: str
+    rescore: bool
+    settle_seconds: float
+    keep_runs: int | None
     batch_size: int
     read_workers: int | None
     metadata: str | None
@@ -78,6 +96,7 @@ class ScoringOptions:
     max_error_rate: float
     max_reject_rate: float
     min_inputs: int
+    metrics_file: Path | None
     beam: tuple[str, ...]
 
 
@@ -98,6 +117,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="DIR",
         help="where runs are written",
+    )
+    add(
+        "--date",
+        type=_day,
+        default="yesterday",
+        metavar="DAY",
+        help="what {date} or, say, {date:%%Y/%%m/%%d} in paths stands for: 2026-11-20, "
+        "today or yesterday, of this machine's time zone (default: %(default)s)",
     )
     add_model(parser)
     add(
@@ -126,10 +153,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--run_id",
         type=_run_id,
-        default=None,
+        default=datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ"),
         metavar="ID",
         help="name of the run (default: the time, UTC)",
     )
+    _add_nights(parser)
     add(
         "--batch_size",
         type=_positive,
@@ -174,6 +202,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="exit with 3 when fewer files are found (default: %(default)s)",
+    )
+    add_metrics_file(parser)
+
+
+def add_metrics_file(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the flag that names a metrics file."""
+    parser.add_argument(
+        "--metrics_file",
+        type=_metrics_file,
+        metavar="FILE",
+        help="write how the run ended to FILE.prom, for node_exporter's textfile "
+        "collector",
+    )
+
+
+def _add_nights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rescore",
+        action="store_true",
+        help="score also what an earlier run under --output has scored",
+    )
+    parser.add_argument(
+        "--settle_seconds",
+        type=_seconds,
+        default=0.0,
+        metavar="N",
+        help="leave files that changed less than N seconds ago to the next run, as "
+        "ERROR STILL_CHANGING (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keep_runs",
+        type=_positive,
+        metavar="N",
+        help="delete older finished runs than the newest N, after a complete one "
+        "(default: keep all)",
     )
 
 
@@ -233,10 +296,72 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_comparing(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the arguments of `compare`."""
+    add = parser.add_argument
+    add(
+        "a",
+        type=_folder,
+        metavar="RUN_A",
+        help="the reference: OUTPUT/runs/ID; OUTPUT for the newest run that finished "
+        "there, OUTPUT~1 for the one before it",
+    )
+    add("b", type=_folder, metavar="RUN_B", help="the other, likewise")
+    add("--json", metavar="FILE", help="write every figure there, for machines")
+    add(
+        "--rows",
+        metavar="FILE",
+        help="write the rows whose status or decision changed there, as Parquet",
+    )
+    add(
+        "--movers",
+        type=_positive,
+        default=10,
+        metavar="N",
+        help="how many of the largest differences to name (default: %(default)s)",
+    )
+    for name, what in _COMPARED.items():
+        add(
+            f"--max_{name}",
+            type=_share,
+            default=1.0,
+            metavar="X",
+            help=f"exit with 1 when a larger share of {what} (default: %(default)s)",
+        )
+
+
+def metrics_file(argv: Sequence[str]) -> Path | None:
+    """The metrics file among flags that could not be parsed."""
+    parser = argparse.ArgumentParser(
+        add_help=False, allow_abbrev=False, exit_on_error=False
+    )
+    add_metrics_file(parser)
+    try:
+        found: Path | None = parser.parse_known_args(argv)[0].metrics_file
+    except argparse.ArgumentError:
+        return None
+    return found
+
+
+def fill_dates(arguments: argparse.Namespace) -> None:
+    """Put the day into the paths in parsed `arguments` that have a place for it.
+
+    Raises:
+        ValueError: braces in a path that are none for a day.
+    """
+    day = date.fromisoformat(arguments.date)
+    for name in _DATED:
+        value = getattr(arguments, name, None)
+        if isinstance(value, list):
+            setattr(arguments, name, [dates.fill(each, day) for each in value])
+        elif value is not None:
+            setattr(arguments, name, dates.fill(value, day))
+
+
 def scoring_options(
     arguments: argparse.Namespace, beam_flags: Sequence[str]
 ) -> ScoringOptions:
-    """The options in parsed `arguments`; the run gets its name here."""
+    """The options in parsed `arguments`."""
     given = {
         name: getattr(arguments, name)
         for name in ScoringOptions.__dataclass_fields__
@@ -250,7 +375,6 @@ def scoring_options(
         raise UsageError(
             "--deidentify needs --pseudonym_key_file: a secret to hash with"
         )
-    given["run_id"] = arguments.run_id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     return ScoringOptions(**given, beam=tuple(beam_flags))
 
 
@@ -314,10 +438,35 @@ def _duration(text: str) -> float:
     return value
 
 
+def _day(text: str) -> str:
+    try:
+        return dates.parse(text).isoformat()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _metrics_file(text: str) -> Path:
+    path = Path(text).absolute()
+    if path.suffix != ".prom":
+        raise argparse.ArgumentTypeError(
+            f"node_exporter reads only names that end with .prom, not {path.name!r}"
+        )
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
+    return path
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+    return value
+
+
 def _folder(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty; is a variable not set?")
-    return text
+    return text if "://" in text else os.path.abspath(text)
 
 
 def _run_id(text: str) -> str:

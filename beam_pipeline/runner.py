@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from apache_beam import Pipeline
 from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
     PipelineOptions,
     StandardOptions,
     _BeamArgumentParser,
@@ -17,7 +19,23 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import (
 )
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
-from beam_pipeline import flink
+from beam_pipeline import dataflow, flink
+from beam_pipeline.options import ScoringOptions
+
+
+class InThread(FnApiRunner):
+    """The in-process runner, in a thread of its own.
+
+    Beam takes an interrupt of the thread that works for a DoFn's error, and one that
+    comes while TensorFlow works has to wait; whose thread waits is interrupted at once.
+    """
+
+    def run_pipeline(self, pipeline: Pipeline, options: PipelineOptions) -> Any:
+        work = ThreadPoolExecutor(1, "run")
+        try:
+            return work.submit(super().run_pipeline, pipeline, options).result()
+        finally:
+            work.shutdown(wait=False)
 
 
 def beam_flags() -> set[str]:
@@ -29,18 +47,29 @@ def beam_flags() -> set[str]:
     return set(parser._option_string_actions)
 
 
-def prepare(options: PipelineOptions, paths: Sequence[str]) -> None:
-    """Check the options of the runner that was asked for, and fill in what is missing.
-
-    Args:
-        options: changed in place.
-        paths: that the job reads and writes.
+def check(options: ScoringOptions, beam_options: PipelineOptions) -> None:
+    """Refuse what the runner that was asked for cannot do; add what it needs.
 
     Raises:
-        UsageError: which flag cannot work, and what to give instead.
+        UsageError: which flag, and what to give instead.
     """
-    if options.view_as(StandardOptions).runner == "FlinkRunner":
-        flink.prepare(options, paths)
+    asked = _name(beam_options)
+    if asked == "dataflow":
+        dataflow.check(options, beam_options)
+    elif asked == "flink":
+        flink.check(options, beam_options)
+
+
+def template(options: PipelineOptions) -> str | None:
+    """Where the job is only described, to be run later; None where it runs now."""
+    path: str | None = options.view_as(GoogleCloudOptions).template_location
+    return path if _name(options) == "dataflow" else None
+
+
+def _name(options: PipelineOptions) -> str:
+    """The runner that was asked for, as Beam takes it: in any case, short or long."""
+    name = options.view_as(StandardOptions).runner or ""
+    return str(name.rpartition(".")[2].lower().removesuffix("runner"))
 
 
 def of(options: PipelineOptions) -> Any:
@@ -53,7 +82,7 @@ def of(options: PipelineOptions) -> Any:
     if name not in (None, "FnApiRunner"):
         return name
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
-    return FnApiRunner(
+    return InThread(
         provision_info=ExtendedProvisionInfo(
             beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
         )

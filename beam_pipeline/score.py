@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,17 +25,21 @@ from beam_pipeline import (
     match,
     metadata,
     pipeline,
+    retention,
     runner,
     runs,
     summary,
 )
 from beam_pipeline.decide import Policy
+from beam_pipeline.ending import NothingMatched
 from beam_pipeline.images import rules
 from beam_pipeline.images.eligibility import Rules
+from beam_pipeline.known import files_of
 from beam_pipeline.match import Match
 from beam_pipeline.metadata import PathPattern
 from beam_pipeline.options import ScoringOptions, UsageError
 from beam_pipeline.pipeline import ScoreRadiographs
+from beam_pipeline.progress import Progress
 from beam_pipeline.pseudonyms import Pseudonyms
 from beam_pipeline.runs import Run
 
@@ -53,11 +57,8 @@ _PATHS = (
     "calibration",
     "eligibility",
     "pseudonym_key_file",
+    "metrics_file",
 )
-
-
-class NothingMatched(Exception):
-    """No file matches any of the patterns."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ def prepare(options: ScoringOptions) -> Job:
         ValueError: what cannot be used, and what to give instead.
         NothingMatched: no file to score.
     """
+    beam_options = PipelineOptions(list(options.beam))
+    runner.check(options, beam_options)
     score = ScoreRadiographs(
         model_dir=str(options.model),
         operating_point=options.operating_point,
@@ -90,16 +93,18 @@ def prepare(options: ScoringOptions) -> Job:
         rules=_rules(options),
         limits=options.limits,
         pseudonyms=_pseudonyms(options),
+        settle_seconds=options.settle_seconds,
     )
     run = Run(
         output=match.absolute(options.output),
         run_id=options.run_id,
         started=datetime.now(UTC).isoformat(),
+        basis=score.policy.basis,
+        inputs=_inputs(options, score.pseudonyms),
         about=_about(options, score.policy),
+        is_detached=runner.template(beam_options) is not None,
     )
-    beam_options = PipelineOptions(list(options.beam))
     FileSystems.set_options(beam_options)
-    runner.prepare(beam_options, [*options.input, run.output, str(options.model)])
     patterns = tuple(match.normalise(pattern) for pattern in options.input)
     table = options.metadata and match.absolute(options.metadata)
     if table:
@@ -107,7 +112,8 @@ def prepare(options: ScoringOptions) -> Job:
     paths = PathPattern(options.path_pattern) if options.path_pattern else None
     _check_inputs(patterns)
     _check_output(run, patterns)
-    return Job(options, beam_options, Match(patterns, table, paths), score, run)
+    matching = Match(patterns, table, paths, score.pseudonyms)
+    return Job(options, beam_options, matching, score, run)
 
 
 def _rules(options: ScoringOptions) -> Rules:
@@ -123,19 +129,34 @@ def _pseudonyms(options: ScoringOptions) -> Pseudonyms | None:
     return Pseudonyms(path, options.deidentify)
 
 
-def run(job: Job) -> list[str]:
-    """Run the job and print its summary; the limits that it broke."""
-    clock = time.monotonic()
-    with beam.Pipeline(runner.of(job.beam_options), job.beam_options) as running:
-        pipeline.build(running, job.match, job.score, job.run)
+def run(job: Job) -> dict[str, Any]:
+    """Run the job and print its summary; what its `run.json` says.
+
+    Who runs it holds the output.
+    """
+    retention.clean(job.run.output)
+    known = files_of(job.run, rescore=job.options.rescore)
+    runs.begin(job.run)
+    with (
+        Progress(),
+        beam.Pipeline(runner.of(job.beam_options), job.beam_options) as running,
+    ):
+        pipeline.build(running, job.match, job.score, job.run, known)
+    if template := runner.template(job.beam_options):
+        print(f"The job is described in {template}; nothing has run yet")
+        return {"broken_limits": []}
     _warn_of_metadata(running.result)
     with FileSystems.open(job.run.record("run.json")) as stream:
-        document = json.loads(stream.read())
-    print(summary.text(document, job.run.output, time.monotonic() - clock))
-    broken = summary.broken_limits(document, job.options)
-    for limit in broken:
-        _LOGGER.error("Limit broken: %s", limit)
-    return broken
+        document: dict[str, Any] = json.loads(stream.read())
+    retention.close(job.run)
+    if job.options.keep_runs is not None:
+        retention.retire(job.run.output, job.options.keep_runs)
+    print(summary.text(document, job.run.output))
+    for broken in document["broken_limits"]:
+        _LOGGER.error(
+            "Limit broken: --%(limit)s is %(allowed)g, and it is %(found).3g", broken
+        )
+    return document
 
 
 _WARNINGS = {
@@ -160,11 +181,6 @@ def _check_output(run: Run, patterns: Sequence[str]) -> None:
             f"--run_id {run.run_id}: {run.output} has a finished run of that name; "
             "choose another, or leave the flag out"
         )
-    if match.matches_any(run.instances("*")):
-        raise UsageError(
-            f"--run_id {run.run_id}: {run.output} has parts of a run of that name that "
-            "did not finish; choose another, or remove them"
-        )
     for pattern in patterns:
         if match.covers(pattern, run.instances("part-00000.parquet")):
             raise UsageError(
@@ -187,6 +203,14 @@ def _matches(pattern: str) -> bool:
         return match.matches_any(pattern)
     except (ValueError, BeamIOError) as error:
         raise UsageError(f"--input {pattern} cannot be listed: {error}") from error
+
+
+def _inputs(options: ScoringOptions, pseudonyms: Pseudonyms | None) -> str:
+    """What is the same for two runs over the same inputs; a keyed hash of paths."""
+    listed = repr(sorted(match.normalise(pattern) for pattern in options.input))
+    if pseudonyms is not None:
+        return pseudonyms.of_inputs(listed)
+    return hashlib.sha256(listed.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _about(options: ScoringOptions, policy: Policy) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import threading
@@ -17,7 +18,7 @@ from apache_beam.options.pipeline_options import (
     SetupOptions,
 )
 
-from beam_pipeline import flink, runner
+from beam_pipeline import flink, options, runner
 from beam_pipeline.flink import FlinkJobOptions
 from beam_pipeline.options import UsageError
 
@@ -59,33 +60,37 @@ def manager() -> Iterator[JobManager]:
     found.server.server_close()
 
 
-def prepared(*flags: str, paths: tuple[str, ...] = ()) -> PipelineOptions:
-    options = PipelineOptions(["--runner=FlinkRunner", *flags])
-    runner.prepare(options, paths)
-    return options
+def checked(*flags: str) -> PipelineOptions:
+    """Beam's options after the check of a command with these flags of Beam's."""
+    parser = argparse.ArgumentParser()
+    options.add_arguments(parser)
+    arguments = parser.parse_args(["--input=s3://exports", "--output=/results"])
+    beam_options = PipelineOptions(["--runner=FlinkRunner", *flags])
+    runner.check(options.scoring_options(arguments, flags), beam_options)
+    return beam_options
 
 
 def test_what_was_left_out_is_filled_in(manager: JobManager) -> None:
-    options = prepared(f"--flink_master={manager.address}", *POOL)
-    assert options.view_as(FlinkRunnerOptions).parallelism == 6
-    assert options.view_as(FlinkJobOptions).max_bundle_time_mills == 600_000
-    assert options.view_as(FlinkJobOptions).execution_mode_for_batch == "BATCH_FORCED"
-    assert options.view_as(SetupOptions).sdk_location == "container"
-    debug = options.view_as(DebugOptions)
+    found = checked(f"--flink_master={manager.address}", *POOL)
+    assert found.view_as(FlinkRunnerOptions).parallelism == 6
+    assert found.view_as(FlinkJobOptions).max_bundle_time_mills == 600_000
+    assert found.view_as(FlinkJobOptions).execution_mode_for_batch == "BATCH_FORCED"
+    assert found.view_as(SetupOptions).sdk_location == "container"
+    debug = found.view_as(DebugOptions)
     assert debug.lookup_experiment("disable_logging_submission_environment")
 
 
 def test_what_was_given_stays(manager: JobManager) -> None:
     given = ["--parallelism=2", "--max_bundle_time_mills=5", "--sdk_location=x.tar.gz"]
-    options = prepared(f"--flink_master={manager.address}", *POOL, *given)
-    assert options.view_as(FlinkRunnerOptions).parallelism == 2
-    assert options.view_as(FlinkJobOptions).max_bundle_time_mills == 5
-    assert options.view_as(SetupOptions).sdk_location == "x.tar.gz"
+    found = checked(f"--flink_master={manager.address}", *POOL, *given)
+    assert found.view_as(FlinkRunnerOptions).parallelism == 2
+    assert found.view_as(FlinkJobOptions).max_bundle_time_mills == 5
+    assert found.view_as(SetupOptions).sdk_location == "x.tar.gz"
 
 
 def test_the_embedded_cluster_needs_no_environment() -> None:
-    options = prepared("--flink_master=[local]")
-    assert options.view_as(FlinkRunnerOptions).parallelism == -1
+    found = checked("--flink_master=[local]")
+    assert found.view_as(FlinkRunnerOptions).parallelism == -1
 
 
 @pytest.mark.parametrize(
@@ -105,7 +110,7 @@ def test_what_cannot_work_is_refused(
     manager: JobManager, flags: tuple[str, ...], said: str
 ) -> None:
     with pytest.raises(UsageError) as refusal:
-        prepared(f"--flink_master={manager.address}", *flags)
+        checked(f"--flink_master={manager.address}", *flags)
     assert said in str(refusal.value)
 
 
@@ -119,34 +124,34 @@ def test_what_cannot_work_is_refused(
     ],
 )
 def test_what_can_work_is_not(manager: JobManager, flags: tuple[str, ...]) -> None:
-    prepared(f"--flink_master={manager.address}", *flags)
+    checked(f"--flink_master={manager.address}", *flags)
 
 
 def test_nobody_at_the_address_is_said() -> None:
     with pytest.raises(UsageError, match="no JobManager"):
-        prepared("--flink_master=localhost:1", *POOL)
+        checked("--flink_master=localhost:1", *POOL)
 
 
 def test_something_else_at_the_address_is_said(manager: JobManager) -> None:
     manager.answers["/overview"] = ["not Flink"]
     with pytest.raises(UsageError, match="no JobManager"):
-        prepared(f"--flink_master=http://{manager.address}/", *POOL)
+        checked(f"--flink_master=http://{manager.address}/", *POOL)
 
 
 def test_a_cluster_that_does_not_restart_is_a_warning(
     manager: JobManager, caplog: pytest.LogCaptureFixture
 ) -> None:
-    prepared(f"--flink_master={manager.address}", *POOL)
+    checked(f"--flink_master={manager.address}", *POOL)
     assert "restart strategy" not in caplog.text
     manager.answers["/jobmanager/config"] = []
-    prepared(f"--flink_master={manager.address}", *POOL)
+    checked(f"--flink_master={manager.address}", *POOL)
     assert "restart strategy" in caplog.text
 
 
 def test_too_few_slots_are_a_warning(
     manager: JobManager, caplog: pytest.LogCaptureFixture
 ) -> None:
-    prepared(f"--flink_master={manager.address}", *POOL, "--parallelism=7")
+    checked(f"--flink_master={manager.address}", *POOL, "--parallelism=7")
     assert "6 slots" in caplog.text
 
 
@@ -156,18 +161,17 @@ def test_local_paths_are_a_warning_where_the_cluster_is_elsewhere(
     caplog.set_level(logging.WARNING)
     cluster = flink.Cluster("2.2.1", 6, restarts=True)
     monkeypatch.setattr(flink, "ask", lambda master: cluster)
-    paths = ("/exports", "s3://results")
-    prepared("--flink_master=localhost:8081", *POOL, paths=paths)
+    checked("--flink_master=localhost:8081", *POOL)
     assert not caplog.text
-    prepared("--flink_master=flink.hospital:8081", *POOL, paths=paths)
-    assert "/exports: a local path" in caplog.text
+    checked("--flink_master=flink.hospital:8081", *POOL)
+    assert "/results" in caplog.text
+    assert "s3://exports" not in caplog.text
 
 
 def test_a_job_server_elsewhere_knows_its_own_cluster() -> None:
-    prepared("--job_endpoint=jobs:8099", "--flink_master=flink:8081", *POOL)
+    checked("--job_endpoint=jobs:8099", "--flink_master=flink:8081", *POOL)
 
 
 def test_other_runners_are_left_alone() -> None:
-    options = PipelineOptions([])
-    runner.prepare(options, ("/x",))
-    assert options.view_as(FlinkJobOptions).max_bundle_time_mills is None
+    found = checked("--runner=FnApiRunner")
+    assert found.view_as(FlinkJobOptions).max_bundle_time_mills is None
