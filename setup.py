@@ -8,7 +8,21 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 TRAIN = ["jinja2", "matplotlib", "rich", "scikit-learn", "scipy", "tensorboard"]
-TEST = [*TRAIN, "pydicom-data", "pytest", "pytest-timeout", "pytest-xdist"]
+AWS = ["apache-beam[aws]"]
+GCP = ["apache-beam[gcp]"]
+TEST = [
+    *TRAIN,
+    *AWS,
+    *GCP,
+    "flask",
+    "flask-cors",
+    "gcp-storage-emulator",
+    "moto[s3]",
+    "pydicom-data",
+    "pytest",
+    "pytest-timeout",
+    "pytest-xdist",
+]
 
 setup(
     name="radiograph-scorer",
@@ -36,8 +50,8 @@ setup(
     ],
     extras_require={
         "train": TRAIN,
-        "aws": ["apache-beam[aws]"],
-        "gcp": ["apache-beam[gcp]"],
+        "aws": AWS,
+        "gcp": GCP,
         "test": TEST,
         "dev": [*TEST, "mypy", "ruff", "uv"],
     },

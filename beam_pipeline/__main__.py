@@ -58,12 +58,12 @@ def _score(
 def _inspect(
     arguments: argparse.Namespace, leftover: list[str], unchecked: list[str]
 ) -> int:
-    from beam_pipeline import inspect
+    from beam_pipeline import inspect, staging
 
     options.refuse_unknown(leftover + unchecked, arguments.flags)
-    well = inspect.run(
-        arguments.file, arguments.model, arguments.eligibility, arguments.save_input
-    )
+    rules = arguments.eligibility and staging.file(arguments.eligibility)
+    model_dir = staging.model(arguments.model)
+    well = inspect.run(arguments.file, model_dir, rules, arguments.save_input)
     return COMPLETE if well else FAILED
 
 

@@ -38,6 +38,7 @@ class Failure(StrEnum):
     """Reasons of a file that could not be read, decoded or scored."""
 
     READ_FAILED = "READ_FAILED"
+    STILL_CHANGING = "STILL_CHANGING"
     EMPTY_FILE = "EMPTY_FILE"
     UNRECOGNISED = "UNRECOGNISED"
     CORRUPT_HEADER = "CORRUPT_HEADER"

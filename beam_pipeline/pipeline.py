@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import apache_beam as beam
 from apache_beam.ml.inference.base import RunInference
 
 from beam_pipeline import calibration as calibrations
-from beam_pipeline import decide, manifest
+from beam_pipeline import decide, manifest, staging
 from beam_pipeline.images import rules
 from beam_pipeline.images.eligibility import Rules
 from beam_pipeline.infer import SavedModelHandler
@@ -21,6 +20,7 @@ from beam_pipeline.read import Reading
 from beam_pipeline.read_ahead import ReadAhead
 from beam_pipeline.records import Outcome, Source
 from beam_pipeline.runs import Run
+from beam_pipeline.storage import Settings
 from beam_pipeline.write import WriteSegments
 
 _LIMITS = Limits()
@@ -38,10 +38,10 @@ class ScoreRadiographs(beam.PTransform):
         )
 
     Attributes:
-        model_dir: the model directory.
+        model_dir: the model directory, or the URI of one.
         operating_point: which of the model's; `default` where None.
         threshold: in [0, 1], instead of an operating point.
-        calibration: a file with the site's own; see `calibration`.
+        calibration: a file with the site's own, or its URI; see `calibration`.
         allow_unblessed: whether the model may be one that its manifest does not bless.
         batch_size: images a batch.
         read_workers: processes that read and decode; None for one a core.
@@ -49,6 +49,8 @@ class ScoreRadiographs(beam.PTransform):
         rules: which files may be scored; the model's by default.
         limits: what one file may cost.
         pseudonyms: what replaces identifiers; None for nothing.
+        storage: how the places are reached where files are; what the pipeline's options
+            say by default.
 
     Raises:
         ManifestError: on construction, where the model must not be used, or is not
@@ -68,14 +70,16 @@ class ScoreRadiographs(beam.PTransform):
     rules: Rules | None = None
     limits: Limits = _LIMITS
     pseudonyms: Pseudonyms | None = None
+    storage: Settings | None = None
 
     def __post_init__(self) -> None:
-        model_dir = Path(self.model_dir)
+        reached = self.storage or Settings()
+        model_dir = staging.model(self.model_dir, reached)
         model = manifest.load(model_dir)
         if not self.allow_unblessed:
             model.require_blessing()
         accepted = rules.compiled(model) if self.rules is None else self.rules
-        site = self.calibration and Path(self.calibration)
+        site = self.calibration and staging.file(self.calibration, reached)
         self.policy = decide.policy(
             model,
             manifest.verify(model, model_dir),
@@ -95,8 +99,14 @@ class ScoreRadiographs(beam.PTransform):
         )
 
     def expand(self, sources: beam.PCollection[Source]) -> beam.PCollection[Outcome]:
-        read_ahead = ReadAhead(self.reading, self.read_workers)
-        handler = SavedModelHandler(self.model_dir, self.batch_size)
+        reached = self.storage or Settings.of(
+            sources.pipeline.options.get_all_options(drop_default=True)
+        )
+        reading = replace(self.reading, storage=reached)
+        read_ahead = ReadAhead(reading, self.read_workers)
+        handler = SavedModelHandler(
+            self.model_dir, self.batch_size, reached, self.policy.model_digest
+        )
         return (
             sources
             # header → eligible? → pixels → model input; or a final outcome at once

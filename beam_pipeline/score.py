@@ -14,19 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_pipeline import (
     doctor,
+    input_manifest,
     manifest,
     match,
     metadata,
     pipeline,
     runner,
     runs,
+    staging,
+    storage,
     summary,
 )
 from beam_pipeline.decide import Policy
@@ -38,6 +40,7 @@ from beam_pipeline.options import ScoringOptions, UsageError
 from beam_pipeline.pipeline import ScoreRadiographs
 from beam_pipeline.pseudonyms import Pseudonyms
 from beam_pipeline.runs import Run
+from beam_pipeline.storage import Fault, Settings
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ _NOT_RECORDED = ("beam",)
 # Paths may hold a patient's name.
 _PATHS = (
     "input",
+    "input_manifest",
     "output",
     "model",
     "metadata",
@@ -78,8 +82,15 @@ def prepare(options: ScoringOptions) -> Job:
         ValueError: what cannot be used, and what to give instead.
         NothingMatched: no file to score.
     """
+    beam_options = PipelineOptions(list(options.beam))
+    FileSystems.set_options(beam_options)
+    reached = Settings.of(
+        beam_options.get_all_options(drop_default=True),
+        (*options.input, *options.input_manifest),
+    )
+    storage.prepare(reached)
     score = ScoreRadiographs(
-        model_dir=str(options.model),
+        model_dir=options.model,
         operating_point=options.operating_point,
         threshold=options.threshold,
         calibration=options.calibration,
@@ -87,38 +98,46 @@ def prepare(options: ScoringOptions) -> Job:
         batch_size=options.batch_size,
         read_workers=options.read_workers,
         run_id=options.run_id,
-        rules=_rules(options),
+        rules=_rules(options, reached),
         limits=options.limits,
         pseudonyms=_pseudonyms(options),
+        storage=reached,
     )
     run = Run(
-        output=match.absolute(options.output),
+        output=storage.absolute(options.output),
         run_id=options.run_id,
         started=datetime.now(UTC).isoformat(),
         about=_about(options, score.policy),
     )
-    beam_options = PipelineOptions(list(options.beam))
-    FileSystems.set_options(beam_options)
-    patterns = tuple(match.normalise(pattern) for pattern in options.input)
-    table = options.metadata and match.absolute(options.metadata)
+    table = options.metadata and storage.absolute(options.metadata)
     if table:
         metadata.check(table)
     paths = PathPattern(options.path_pattern) if options.path_pattern else None
-    _check_inputs(patterns)
-    _check_output(run, patterns)
-    return Job(options, beam_options, Match(patterns, table, paths), score, run)
+    files = Match(
+        patterns=tuple(_normalised(each, reached) for each in options.input),
+        metadata=table,
+        path_pattern=paths,
+        manifests=tuple(map(storage.absolute, options.input_manifest)),
+        storage=reached,
+    )
+    _check_inputs(files, reached)
+    _check_output(run, files.patterns, reached)
+    return Job(options, beam_options, files, score, run)
 
 
-def _rules(options: ScoringOptions) -> Rules:
+def _rules(options: ScoringOptions, reached: Settings) -> Rules:
     if options.no_eligibility:
         return Rules(())
-    return rules.compiled(manifest.load(options.model), options.eligibility)
+    own = options.eligibility and staging.file(options.eligibility, reached)
+    return rules.compiled(
+        manifest.load(staging.model(options.model, reached)), own or None
+    )
 
 
 def _pseudonyms(options: ScoringOptions) -> Pseudonyms | None:
     if options.pseudonym_key_file is None:
         return None
-    path = match.absolute(options.pseudonym_key_file)
+    path = storage.absolute(options.pseudonym_key_file)
     return Pseudonyms(path, options.deidentify)
 
 
@@ -152,19 +171,19 @@ def _warn_of_metadata(result: Any) -> None:
                 _LOGGER.warning(warning, counter.committed)
 
 
-def _check_output(run: Run, patterns: Sequence[str]) -> None:
+def _check_output(run: Run, patterns: Sequence[str], reached: Settings) -> None:
     if FileSystems.exists(run.record("_SUCCESS")):
         raise UsageError(
             f"--run_id {run.run_id}: {run.output} has a finished run of that name; "
             "choose another, or leave the flag out"
         )
-    if match.matches_any(run.instances("*")):
+    if storage.matches_any(run.instances("*"), reached):
         raise UsageError(
             f"--run_id {run.run_id}: {run.output} has parts of a run of that name that "
             "did not finish; choose another, or remove them"
         )
     for pattern in patterns:
-        if match.covers(pattern, run.instances("part-00000.parquet")):
+        if storage.covers(pattern, run.instances("part-00000.parquet")):
             raise UsageError(
                 f"--output {run.output} lies within --input {pattern}: the next run "
                 "would take this one's results for radiographs"
@@ -172,19 +191,31 @@ def _check_output(run: Run, patterns: Sequence[str]) -> None:
     runs.probe(run.output)
 
 
-def _check_inputs(patterns: Sequence[str]) -> None:
-    empty = [pattern for pattern in patterns if not _matches(pattern)]
-    if len(empty) == len(patterns):
+def _check_inputs(files: Match, reached: Settings) -> None:
+    empty = [each for each in files.patterns if not _matches(each, reached)]
+    empty += [each for each in files.manifests if not input_manifest.check(each)]
+    if len(empty) == len(files.patterns) + len(files.manifests):
         raise NothingMatched(f"nothing matches {', '.join(empty)}")
-    for pattern in empty:
-        _LOGGER.warning("Nothing matches %s; the other inputs are scored", pattern)
+    for each in empty:
+        _LOGGER.warning("Nothing matches %s; the other inputs are scored", each)
 
 
-def _matches(pattern: str) -> bool:
+def _normalised(pattern: str, reached: Settings) -> str:
     try:
-        return match.matches_any(pattern)
-    except (ValueError, BeamIOError) as error:
-        raise UsageError(f"--input {pattern} cannot be listed: {error}") from error
+        return storage.normalise(pattern, reached)
+    except (ValueError, Fault) as error:
+        raise _unlisted(pattern, error) from error
+
+
+def _matches(pattern: str, reached: Settings) -> bool:
+    try:
+        return storage.matches_any(pattern, reached)
+    except (ValueError, Fault) as error:
+        raise _unlisted(pattern, error) from error
+
+
+def _unlisted(pattern: str, error: Exception) -> UsageError:
+    return UsageError(f"--input {pattern} cannot be listed: {error}")
 
 
 def _about(options: ScoringOptions, policy: Policy) -> dict[str, Any]:
