@@ -13,9 +13,10 @@ from beam_pipeline.storage.patterns import Ways
 # of an export has its studies as folders, and an archive its years and days.
 _LEVELS = 2
 _ENOUGH = 64
-# A folder with more pages of files than these is listed as it is: to page through it
-# for the folders that may come behind them costs as much as listing it.
-_LEVEL_PAGES = 10
+# A folder with more files than these is listed as it is: to page through them for the
+# folders that may come behind costs as much. Folders of folders are paged through.
+_MOST_FILES = 1_000
+_MOST_FOLDERS = 100_000
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,11 @@ def _level(prefix: str, pages: Pages) -> Page | None:
     """What lies directly below `prefix`; None where that is too much to hold."""
     sources: list[Source] = []
     prefixes: list[str] = []
-    for number, page in enumerate(pages(prefix, True)):
-        if number == _LEVEL_PAGES:
-            return None
+    for page in pages(prefix, True):
         sources += page.sources
         prefixes += page.prefixes
+        if len(sources) > _MOST_FILES or len(prefixes) > _MOST_FOLDERS:
+            return None
     return Page(tuple(sources), tuple(prefixes))
 
 
