@@ -20,7 +20,8 @@ _INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; the exit code, as the README lists them."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger().addFilter(_is_news)
+    for chatty in (None, "apache_beam.utils.retry"):
+        logging.getLogger(chatty).addFilter(_is_news)
     checked, unchecked = options.split(sys.argv[1:] if argv is None else argv)
     arguments, leftover = _parser().parse_known_args(checked)
     try:
@@ -129,12 +130,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a line on the root logger is one that a user can act on.
+    """Whether a line is one that a user can act on.
 
-    Beam complains there of packages that it can use and that the job does not need.
+    Beam complains of packages that it can use and that the job does not need, and shows
+    a traceback each time that it looks for Google credentials and finds none. That it
+    goes on without any, it says afterwards in one line.
     """
     message = record.getMessage()
-    return not message.startswith(("apitools not found", "Resource module is not"))
+    unneeded = message.startswith(("apitools not found", "Resource module is not"))
+    return not unneeded and "retrying _get_credentials" not in message
 
 
 def _say(error: Exception, code: int) -> int:

@@ -110,6 +110,10 @@ class Worker:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            # A library that sets a default timeout for sockets makes them all
+            # non-blocking, which a Connection does not expect.
+            end.setblocking(True)
         with theirs:
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
                 [sys.executable, "-P", "-c", _SERVE, str(theirs.fileno())],

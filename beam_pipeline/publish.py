@@ -228,9 +228,10 @@ def finish(
     }
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     runs.write_bytes(run.record("run.json"), text.encode())
-    runs.write_bytes(run.record("_SUCCESS"), b"")
+    runs.write_bytes(run.record("_SUCCESS"), f"{run.run_id}\n".encode())
     try:
-        FileSystems.delete([run.journal()])
+        # Without the slash, a bucket would look for an object of that name.
+        FileSystems.delete([f"{run.journal()}/"])
     except BeamIOError:
         # The run is complete; what is left in its journal takes room and no more.
         _LOGGER.warning("The journal of run %s could not be deleted", run.run_id)

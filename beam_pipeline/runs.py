@@ -81,14 +81,17 @@ def probe(output: str) -> None:
     """
     path = FileSystems.join(output, "_journal", f"probe-{uuid.uuid4().hex}")
     try:
-        write_bytes(path, b"")
+        write_bytes(path, b"probe\n")
         FileSystems.delete([path])
     except (OSError, ValueError, BeamIOError) as error:
         raise ValueError(f"--output {output} cannot be written: {error}") from error
 
 
 def write_bytes(path: str, data: bytes) -> None:
-    """Write a whole file; on a local disk nobody ever sees half of it."""
+    """Write a whole file; on a local disk nobody ever sees half of it.
+
+    Some bytes, that is: Beam uploads to S3 in parts, and none are refused there.
+    """
     # An object in a bucket appears whole, when it is closed; a local file does not.
     local = FileSystems.get_scheme(path) is None
     # Readers of a Parquet folder pass over names that begin with an underscore.

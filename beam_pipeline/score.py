@@ -100,7 +100,7 @@ def prepare(options: ScoringOptions) -> Job:
         run_id=options.run_id,
         rules=_rules(options, reached),
         limits=options.limits,
-        pseudonyms=_pseudonyms(options),
+        pseudonyms=_pseudonyms(options, reached),
         storage=reached,
     )
     run = Run(
@@ -134,11 +134,11 @@ def _rules(options: ScoringOptions, reached: Settings) -> Rules:
     )
 
 
-def _pseudonyms(options: ScoringOptions) -> Pseudonyms | None:
+def _pseudonyms(options: ScoringOptions, reached: Settings) -> Pseudonyms | None:
     if options.pseudonym_key_file is None:
         return None
     path = storage.absolute(options.pseudonym_key_file)
-    return Pseudonyms(path, options.deidentify)
+    return Pseudonyms(path, options.deidentify, reached)
 
 
 def run(job: Job) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import itertools
 import socket
@@ -188,7 +189,7 @@ class Bucket:
         proxy: what stands before the server.
         put: key and bytes → stored.
         delete: key → gone.
-        keys: the keys that there are.
+        names: the keys that there are.
     """
 
     scheme: str
@@ -196,7 +197,7 @@ class Bucket:
     proxy: Proxy
     put: Callable[[str, bytes], object]
     delete: Callable[[str], object]
-    keys: Callable[[], list[str]]
+    names: Callable[[], list[str]]
 
     def uri(self, key: str) -> str:
         return f"{self.scheme}://{self.name}/{key}"
@@ -227,11 +228,25 @@ def gcs_server() -> Iterator[tuple[str, int]]:
     server.stop()
 
 
-def s3_bucket(proxy: Proxy) -> Bucket:
-    """A new bucket; the environment names the proxy as the endpoint."""
+@functools.lru_cache
+def _s3_client(url: str) -> Any:
     import boto3
 
-    client = boto3.session.Session().client("s3", endpoint_url=proxy.url)
+    return boto3.session.Session().client("s3", endpoint_url=url)
+
+
+@functools.lru_cache
+def _gcs_client(url: str) -> Any:
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import storage
+
+    options = {"api_endpoint": url}
+    return storage.Client("test", AnonymousCredentials(), client_options=options)
+
+
+def s3_bucket(proxy: Proxy) -> Bucket:
+    """A new bucket; the environment names the proxy as the endpoint."""
+    client = _s3_client(proxy.url)
     name = f"bucket-{next(_numbers)}"
     client.create_bucket(Bucket=name)
     return Bucket(
@@ -250,14 +265,7 @@ def s3_bucket(proxy: Proxy) -> Bucket:
 
 def gcs_bucket(proxy: Proxy) -> Bucket:
     """A new bucket; the environment names the proxy as the emulator."""
-    from google.auth.credentials import AnonymousCredentials
-    from google.cloud import storage
-
-    client = storage.Client(
-        project="test",
-        credentials=AnonymousCredentials(),
-        client_options={"api_endpoint": proxy.url},
-    )
+    client = _gcs_client(proxy.url)
     bucket = client.create_bucket(f"bucket-{next(_numbers)}")
     return Bucket(
         "gs",
