@@ -62,6 +62,7 @@ class Reading:
                 flags = eligibility.require(eligibility.check(header, self.rules))
                 outcome = replace(outcome, flags=outcome.flags + flags)
                 data = self._whole(stream)
+                _require_size(outcome.source_bytes, len(data))
             digest = f"blake3:{blake3(data).hexdigest()}"
             outcome = replace(outcome, source_digest=digest)
             yield outcome
@@ -94,9 +95,7 @@ class Reading:
         size = stream.seek(0, os.SEEK_END)
         self.limits.check_file(size)
         stream.seek(0)
-        data = stream.read(size)
-        _require_size(size, len(data))
-        return data
+        return stream.read(size)
 
     def _prepared(self, outcome: Outcome, header: Header, data: bytes) -> Ready:
         preparation = self.preparation
@@ -115,13 +114,12 @@ def _measured(outcome: Outcome, stream: BinaryIO) -> Outcome:
     """`outcome` with the file's size, which must be the listed one."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    if outcome.source_bytes is not None:
-        _require_size(outcome.source_bytes, size)
+    _require_size(outcome.source_bytes, size)
     return replace(outcome, source_bytes=size)
 
 
-def _require_size(before: int, now: int) -> None:
-    if before != now:
+def _require_size(before: int | None, now: int) -> None:
+    if before not in (None, now):
         detail = f"it had {before:,} bytes, and then {now:,}"
         raise Unreadable(Failure.STILL_CHANGING, detail)
 

@@ -116,5 +116,8 @@ def _cache() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     # In a container the user may have no home.
     except OSError:
-        return Path(tempfile.gettempdir()) / f"radiograph-scorer-{os.getuid()}"
+        folder = Path(tempfile.gettempdir()) / f"radiograph-scorer-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.getuid():
+            raise StagingError(f"{folder} belongs to another user; remove it") from None
     return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from apache_beam.internal.gcp import auth
 from beam_pipeline import storage
 from beam_pipeline.__main__ import main
 from beam_pipeline.records import Source
+from beam_pipeline.storage import gcs, s3
 from tests import radiographs
-from tests.buckets import Bucket, Trouble
+from tests.buckets import FOR_EVER, Bucket, Trouble
 
 Export = tuple[Path, dict[str, tuple[str, str | None]]]
 
@@ -148,8 +150,67 @@ def _check_costs(bucket: Bucket, sizes: dict[str, int]) -> None:
         delivered = sum(each.sent for each in proxy.reads(name) if each.status != 503)
         # Of what was cut, the other side may have seen less.
         assert sizes[name] <= delivered <= sizes[name] + 30_000
-    readers = {each.client for each in proxy.seen if each.range and "/in/" in each.path}
-    readers |= {
-        each.client for each in proxy.seen if each.range and "in/n" in each.path
+    # One a process that reads, and another where one was cut.
+    reads = [each for each in proxy.seen if each.range and "in/night/" in each.path]
+    clients = {each.client: each.path for each in reads}
+    assert len(clients) <= WORKERS + 1, clients
+
+
+FOLDERS, FILES = 20, 50
+
+
+@pytest.mark.slow
+def test_a_thousand_objects_each_have_one_row_and_one_read(
+    bucket: Bucket, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "_PAGE_KEYS", 30)
+    monkeypatch.setattr(gcs, "_PAGE_OBJECTS", 30)
+    upload(bucket, model_dir, "models/brightness")
+    for folder in range(FOLDERS):
+        for n in range(FILES):
+            part = "CHEST" if n % 2 else "HAND"
+            data = radiographs.dicom(radiographs.chest(0.5), BodyPartExamined=part)
+            bucket.put(f"in/day={folder}/site/{n:03}.dcm", radiographs.to_bytes(data))
+    bucket.proxy.troubles |= {
+        "day=7/site/011.dcm": Trouble(status=503, times=FOR_EVER),
+        "day=8/site/012.dcm": Trouble(slow=2),
+        "day=9/": Trouble(status=500, times=3),
     }
-    assert len(readers) <= WORKERS + 6
+    bucket.proxy.seen.clear()
+    assert score(bucket, f"--input={bucket.uri('in/**/*.dcm')}", "--run_id=first") == 0
+    found = rows(bucket)
+    assert len(found) == FOLDERS * FILES
+    counts = Counter((row["status"], row["reason"]) for row in found.values())
+    assert counts == {
+        ("SCORED", None): FOLDERS * FILES // 2 - 1,
+        ("REJECTED", "BODY_PART"): FOLDERS * FILES // 2,
+        ("ERROR", "READ_FAILED"): 1,
+    }
+    reads = [e for e in bucket.proxy.seen if e.range and "in/day=" in e.path]
+    delivered = [each for each in reads if each.status == 206]
+    assert len(delivered) == len({each.path for each in delivered})
+    assert len(delivered) == FOLDERS * FILES - 1
+    assert len({each.client for each in reads}) <= WORKERS + 20
+
+
+def test_a_table_of_files_stands_in_the_place_of_listing(
+    bucket: Bucket, model_dir: Path
+) -> None:
+    upload(bucket, model_dir, "models/brightness")
+    data = radiographs.to_bytes(radiographs.dicom(radiographs.chest(0.5)))
+    bucket.put("in/a [1].dcm", data)
+    bucket.put("in/b.dcm", data)
+    lines = f"a [1].dcm\n{bucket.uri('in/b.dcm')}\nmissing.dcm\n"
+    bucket.put("in/files.txt", lines.encode())
+    flags = [f"--input_manifest={bucket.uri('in/files.txt')}", "--run_id=first"]
+    assert score(bucket, *flags) == 0
+    found = rows(bucket)
+    endings = {name: (row["status"], row["reason"]) for name, row in found.items()}
+    assert endings == {
+        "a [1].dcm": ("SCORED", None),
+        "b.dcm": ("SCORED", None),
+        "missing.dcm": ("ERROR", "READ_FAILED"),
+    }
+    assert found["b.dcm"]["source_bytes"] == len(data)
+    assert found["b.dcm"]["source_etag"]
+    assert not any("list-type" in e.path and "=in" in e.path for e in bucket.proxy.seen)
