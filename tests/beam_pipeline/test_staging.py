@@ -64,9 +64,7 @@ def test_a_model_whose_files_are_not_its_own_is_refused(
 ) -> None:
     folder, _ = shelf
     (folder / "model" / "saved_model.pb").write_bytes(b"another")
-    with pytest.raises(
-        ManifestError, match=r"shelf://model .*changed: saved_model\.pb"
-    ):
+    with pytest.raises(ManifestError, match=r"shelf://model .*changed: saved_model"):
         staging.model("shelf://model")
     assert not list((tmp_path / "cache/radiograph-scorer/models").iterdir())
 

@@ -150,10 +150,10 @@ def _check_costs(bucket: Bucket, sizes: dict[str, int]) -> None:
         delivered = sum(each.sent for each in proxy.reads(name) if each.status != 503)
         # Of what was cut, the other side may have seen less.
         assert sizes[name] <= delivered <= sizes[name] + 30_000
-    # One a process that reads, and another where one was cut.
+    # One a process that reads, and another for each error: Google's client drops them.
     reads = [each for each in proxy.seen if each.range and "in/night/" in each.path]
     clients = {each.client: each.path for each in reads}
-    assert len(clients) <= WORKERS + 1, clients
+    assert len(clients) <= WORKERS + 4, clients
 
 
 FOLDERS, FILES = 20, 50
