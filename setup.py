@@ -7,26 +7,29 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TRAIN = ["jinja2", "matplotlib", "rich", "scikit-learn", "scipy", "tensorboard"]
+TRAIN = ["jinja2", "matplotlib", "scikit-learn", "tensorboard"]
 AWS = ["apache-beam[aws]"]
 GCP = ["apache-beam[gcp]"]
 TEST = [
     *TRAIN,
     *AWS,
     *GCP,
+    "duckdb",
     "flask",
     "flask-cors",
     "gcp-storage-emulator",
     "moto[s3]",
+    "pandas",
     "pydicom-data",
     "pytest",
     "pytest-timeout",
     "pytest-xdist",
+    "sqlglot",
 ]
 
 setup(
     name="radiograph-scorer",
-    version="0.3.0",
+    version="0.4.0",
     description="Batch scoring of radiographs on Apache Beam, and its trainer",
     long_description=Path("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
@@ -46,6 +49,8 @@ setup(
         "pillow",
         "pyarrow",
         "pydicom",
+        "rich",
+        "scipy",
         "tensorflow",
     ],
     extras_require={

@@ -1,4 +1,4 @@
-"""python -m beam_pipeline: score radiographs, look at one, or look at this machine."""
+"""python -m beam_pipeline: score radiographs, compare runs, look at files, machines."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from beam_pipeline import options
+
+if TYPE_CHECKING:
+    from beam_pipeline.score import Job
 
 _LOGGER = logging.getLogger("beam_pipeline")
 
@@ -36,7 +40,7 @@ def _score(
     arguments: argparse.Namespace, leftover: list[str], unchecked: list[str]
 ) -> int:
     # Here, so that --help answers before Beam is imported.
-    from beam_pipeline import runner, score
+    from beam_pipeline import lease, runner, score
 
     options.refuse_unknown(leftover, {*arguments.flags, *runner.beam_flags()})
     asked = options.scoring_options(arguments, [*leftover, *unchecked])
@@ -44,6 +48,13 @@ def _score(
         job = score.prepare(asked)
     except score.NothingMatched as error:
         return _say(error, NOTHING_MATCHED)
+    with lease.held(job.run):
+        return _run(job)
+
+
+def _run(job: Job) -> int:
+    from beam_pipeline import score
+
     try:
         return LIMIT_BROKEN if score.run(job) else COMPLETE
     except KeyboardInterrupt:
@@ -75,6 +86,20 @@ def _doctor(
 
     options.refuse_unknown(leftover + unchecked, arguments.flags)
     return COMPLETE if doctor.run(arguments.model, arguments.output) else FAILED
+
+
+def _compare(
+    arguments: argparse.Namespace, leftover: list[str], unchecked: list[str]
+) -> int:
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    from beam_pipeline import compare, runner
+
+    options.refuse_unknown(leftover, {*arguments.flags, *runner.beam_flags()})
+    FileSystems.set_options(PipelineOptions([*leftover, *unchecked]))
+    asked = {name: getattr(arguments, name) for name in compare.REQUESTED}
+    return FAILED if compare.run(compare.Request(**asked)) else COMPLETE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -124,7 +149,19 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--output", metavar="DIR", help="try to write there")
     doctor.set_defaults(run=_doctor)
 
-    for each in (score, inspect, doctor):
+    compare = subcommands.add_parser(
+        "compare",
+        help="what differs between two finished runs, and how much?",
+        description="Compare run B with run A: a new model beside the old one, or "
+        "tonight with last night. Exits with 1 where a limit is broken, with 2 where "
+        "a run has not finished. Flags of Apache Beam's Python SDK that open buckets "
+        "are understood too.",
+        allow_abbrev=False,
+    )
+    options.add_comparing(compare)
+    compare.set_defaults(run=_compare)
+
+    for each in (score, inspect, doctor, compare):
         each.set_defaults(flags=frozenset(each._option_string_actions))
     return parser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -9,12 +10,12 @@ import numpy as np
 
 from beam_pipeline import calibration as calibrations
 from beam_pipeline.calibration import SiteCalibration
-from beam_pipeline.errors import Failure, NotScored, Unreadable
+from beam_pipeline.errors import Failure, Flag, NotScored, Unreadable
 from beam_pipeline.images import eligibility
 from beam_pipeline.images.eligibility import Rules
 from beam_pipeline.manifest import Manifest, OperatingPoint
 from beam_pipeline.pseudonyms import Pseudonyms
-from beam_pipeline.records import Outcome, Status
+from beam_pipeline.records import Basis, Outcome, Status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,20 @@ class Policy:
     pseudonyms: Pseudonyms | None = None
     calibration: SiteCalibration | None = None
     calibration_digest: str | None = None
+
+    @property
+    def basis(self) -> Basis:
+        """What rows rest on besides the decision, which can be taken anew."""
+        rules = repr(self.rules)
+        if self.pseudonyms is None:
+            digest = hashlib.sha256(rules.encode()).hexdigest()
+            return Basis(model=self.model_digest, rules=digest)
+        key = self.pseudonyms.key_id
+        return Basis(
+            model=self.model_digest,
+            rules=self.pseudonyms.of_rules(rules),
+            pseudonyms=f"{key}:deidentify" if self.pseudonyms.deidentify else key,
+        )
 
     def abstains(self, score: float | None) -> bool:
         """Whether a score lies in the band that is too near to call."""
@@ -118,13 +133,48 @@ def _point(
 def decide(outcome: Outcome, policy: Policy) -> Outcome:
     """The final row: with score, label and decision where there are probabilities.
 
+    They are what the model gives now, or what it gave an earlier run.
+
     `positive` is `score >= threshold`. The label is the likeliest finding of a positive
     image and the likeliest other class of a negative one, so that the two never differ.
     A multi-label model has a threshold for each class, any of which makes it positive.
     """
+    return _decided(_anonymous(outcome, policy), policy)
+
+
+def decide_again(row: Outcome, policy: Policy) -> Outcome:
+    """The row of an earlier run as one of this run: its scores, decided on anew.
+
+    The rules must be those that the earlier run asked. What the row had learnt from
+    others is taken off: they may have changed.
+    """
+    outlier_flags = eligibility.flags_of(policy.rules, eligibility.OUTLIER_SCORE)
+    learnt = {Flag.DUPLICATE, Flag.UID_CONFLICT, *outlier_flags}
+    undecided = replace(
+        row,
+        flags=tuple(flag for flag in row.flags if flag not in learnt),
+        duplicate_of=None,
+        carried_from=row.carried_from or row.run_id,
+    )
+    return _decided(undecided, policy)
+
+
+def _uncalibrated(row: Outcome, policy: Policy) -> tuple[float, ...] | None:
+    """The probabilities that the model gave, before any site's temperature."""
+    if row.calibration is None or row.logits is None:
+        return row.probabilities
+    manifest = policy.manifest
+    found = calibrations.probabilities(
+        row.logits, manifest.calibration.temperature, manifest.task
+    )
+    return tuple(found.astype(np.float32).tolist())
+
+
+def _decided(outcome: Outcome, policy: Policy) -> Outcome:
     manifest = policy.manifest
     stamped = replace(
-        _anonymous(outcome, policy),
+        outcome,
+        probabilities=_uncalibrated(outcome, policy),
         model_name=manifest.name,
         model_version=manifest.version,
         model_digest=policy.model_digest,
@@ -146,7 +196,7 @@ def decide(outcome: Outcome, policy: Policy) -> Outcome:
         probabilities=probabilities,
         calibration=policy.calibration_digest,
         operating_point=policy.operating_point,
-        scored_at=datetime.now(UTC),
+        scored_at=stamped.scored_at or datetime.now(UTC),
     )
     decide_on = _decide_each if manifest.task == "multilabel" else _decide_one
     decided = decide_on(scored, probabilities, policy)

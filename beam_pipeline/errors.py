@@ -85,6 +85,23 @@ class Flag(StrEnum):
     UID_CONFLICT = "UID_CONFLICT"
 
 
+# What only the pixels tell; all others are found again in the header.
+PICTURE_FLAGS = frozenset(
+    {
+        Flag.BAD_PADDING,
+        Flag.BAD_WINDOW,
+        Flag.BAD_VOI_LUT,
+        Flag.BAD_MODALITY_LUT,
+        Flag.VOI_FUNCTION_UNKNOWN,
+        Flag.VOI_PERCENTILE,
+        Flag.UNUSED_BITS_SET,
+        Flag.EXCESS_PIXEL_DATA,
+        Flag.PNG_LOW_RANGE,
+        Flag.SUSPECT_INVERTED,
+    }
+)
+
+
 class StudyReason(StrEnum):
     """Why a study has no score."""
 

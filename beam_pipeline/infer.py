@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,7 +31,7 @@ _STORAGE = Settings()
 Infer = Callable[[NDArray[np.uint8]], Inference]
 
 
-class SavedModelHandler(ModelHandler[Ready | Outcome, Outcome, SavedModel]):
+class SavedModelHandler(ModelHandler[Ready | Outcome, Outcome, "OnDemand"]):
     """Runs a SavedModel on what is `Ready`, and passes on what is final.
 
     Args:
@@ -54,7 +55,10 @@ class SavedModelHandler(ModelHandler[Ready | Outcome, Outcome, SavedModel]):
         self._batch_size = batch_size
         self._score = Score(batch_size)
 
-    def load_model(self) -> SavedModel:
+    def load_model(self) -> OnDemand:
+        return OnDemand(self._load)
+
+    def _load(self) -> SavedModel:
         model = saved_model.load(staging.model(self._model_dir, self._storage))
         if self._digest not in (None, model.digest):
             raise ManifestError(
@@ -70,11 +74,11 @@ class SavedModelHandler(ModelHandler[Ready | Outcome, Outcome, SavedModel]):
     def run_inference(
         self,
         batch: Sequence[Ready | Outcome],
-        model: SavedModel,
+        model: OnDemand,
         inference_args: dict[str, Any] | None = None,
     ) -> list[Outcome]:
         ready = [element for element in batch if isinstance(element, Ready)]
-        scored = self._score(ready, model.infer)
+        scored = self._score(ready, model().infer) if ready else iter(())
         return [
             next(scored) if isinstance(element, Ready) else element for element in batch
         ]
@@ -92,6 +96,26 @@ class SavedModelHandler(ModelHandler[Ready | Outcome, Outcome, SavedModel]):
 
     def get_metrics_namespace(self) -> str:
         return "beam_pipeline"
+
+
+class OnDemand:
+    """A model that is loaded when it is first asked for, once for all threads.
+
+    On a night on which every file is known nobody asks, and the night is over before
+    TensorFlow would be imported.
+    """
+
+    def __init__(self, load: Callable[[], SavedModel]) -> None:
+        self._load = load
+        self._lock = threading.Lock()
+        self._model: SavedModel | None = None
+
+    def __call__(self) -> SavedModel:
+        """The model. Raises what loading it raises, which ends the run."""
+        with self._lock:
+            if self._model is None:
+                self._model = self._load()
+            return self._model
 
 
 class Score:

@@ -12,10 +12,13 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from beam_pipeline import input_manifest, metadata, storage
+from beam_pipeline.known import KnownFile, by_uri, looked_up
 from beam_pipeline.metadata import PathPattern
+from beam_pipeline.pseudonyms import Pseudonyms
 from beam_pipeline.records import Metadata, Source
 from beam_pipeline.storage import Settings
 
+SOURCES, CARRIED = "sources", "carried"
 UNMATCHED_METADATA = "metadata_without_file"
 UNMATCHED_PATH = "path_without_match"
 _METRICS = "beam_pipeline"
@@ -26,15 +29,19 @@ _ASKED_AT_ONCE = 16
 
 @dataclass
 class Match(beam.PTransform):
-    """The files that match any of `patterns`, as `Source`s, spread over the workers.
+    """The files that match any of `patterns`, spread over the workers.
 
     Grouping by URI spreads them like a Reshuffle, lists a file once that two patterns
-    match, and joins what the table `metadata` says of it.
+    match, and joins what the table `metadata` and earlier runs say of it.
+
+    Expands on what is known, `KnownFile`s. Its outputs are `sources`, the files to
+    read, and `carried`, those whose row is taken from an earlier run.
 
     Attributes:
         patterns: as `storage.normalise` gives them.
         metadata: path of a table of what files without a header do not say.
         path_pattern: what finds the same in their paths.
+        pseudonyms: what replaces paths in rows.
         manifests: paths of tables of files; see `input_manifest`.
         storage: how the places are reached where files are; what the pipeline's options
             say by default.
@@ -43,25 +50,32 @@ class Match(beam.PTransform):
     patterns: tuple[str, ...] = ()
     metadata: str | None = None
     path_pattern: PathPattern | None = None
+    pseudonyms: Pseudonyms | None = None
     manifests: tuple[str, ...] = ()
     storage: Settings | None = None
 
-    def expand(self, begin: beam.Pipeline) -> beam.PCollection[Source]:
+    def expand(self, known: beam.PCollection[KnownFile]) -> Any:
+        begin = known.pipeline
         files = (
             (self._listed(begin), self._named(begin))
             | "Files" >> beam.Flatten()
-            | "KeyByUri" >> beam.Map(_by_uri)
+            | "KeyByUri" >> beam.Map(_by_uri, self.pseudonyms)
         )
         tables = [] if self.metadata is None else [self.metadata]
         described = (
             begin
             | "Metadata" >> beam.Create(tables)
             | "ReadMetadata" >> beam.FlatMap(metadata.read)
+            | "KeyMetadata" >> beam.Map(_rekeyed, self.pseudonyms)
         )
+        rows = known | "KnownByUri" >> beam.FlatMap(by_uri)
         return (
-            {"files": files, "metadata": described}
+            {"files": files, "metadata": described, "known": rows}
             | "Spread" >> beam.CoGroupByKey()
-            | "EachOnce" >> beam.FlatMap(_joined, self.path_pattern)
+            | "EachOnce"
+            >> beam.ParDo(_Join(self.path_pattern, self.pseudonyms)).with_outputs(
+                CARRIED, main=SOURCES
+            )
         )
 
     def _listed(self, begin: beam.Pipeline) -> beam.PCollection[Source]:
@@ -89,7 +103,7 @@ class Match(beam.PTransform):
     def _settings(self, begin: beam.Pipeline) -> Settings:
         if self.storage is not None:
             return self.storage
-        return Settings.of(begin.pipeline.options.get_all_options(drop_default=True))
+        return Settings.of(begin.options.get_all_options(drop_default=True))
 
 
 def _found(sources: list[Source], settings: Settings) -> Iterator[Source]:
@@ -101,21 +115,49 @@ def _found(sources: list[Source], settings: Settings) -> Iterator[Source]:
             yield next(found) if source.size is None else source
 
 
-def _by_uri(source: Source) -> tuple[str, Source]:
-    return source.uri, source
+def _by_uri(source: Source, pseudonyms: Pseudonyms | None) -> tuple[str, Source]:
+    return _rekeyed((source.uri, source), pseudonyms)
 
 
-def _joined(
-    entry: tuple[str, Mapping[str, Iterable[Any]]], path_pattern: PathPattern | None
-) -> Iterator[Source]:
-    uri, found = entry
-    source = next(iter(found["files"]), None)
-    described: Metadata | None = next(iter(found["metadata"]), None)
-    if source is None:
-        Metrics.counter(_METRICS, UNMATCHED_METADATA).inc()
-        return
-    if described is None and path_pattern is not None:
-        described = path_pattern.of(uri)
+def _rekeyed(keyed: tuple[str, Any], pseudonyms: Pseudonyms | None) -> tuple[str, Any]:
+    """A value by the URI that rows have, which is what earlier runs know."""
+    uri, value = keyed
+    return (uri if pseudonyms is None else pseudonyms.uri(uri)), value
+
+
+class _Join(beam.DoFn):
+    """What is listed, described and known of one URI → how its row comes about."""
+
+    def __init__(
+        self, path_pattern: PathPattern | None, pseudonyms: Pseudonyms | None
+    ) -> None:
+        super().__init__()
+        self._path_pattern = path_pattern
+        self._pseudonyms = pseudonyms
+
+    def process(
+        self, entry: tuple[str, Mapping[str, Iterable[Any]]]
+    ) -> Iterator[Source | beam.pvalue.TaggedOutput]:
+        _, found = entry
+        source = next(iter(found["files"]), None)
+        described: Metadata | None = next(iter(found["metadata"]), None)
+        if source is None:
+            if described is not None:
+                Metrics.counter(_METRICS, UNMATCHED_METADATA).inc()
+            return
+        element = looked_up(self._described(source, described), found["known"])
+        if isinstance(element, Source):
+            yield element
+        else:
+            Metrics.counter(_METRICS, CARRIED).inc()
+            yield beam.pvalue.TaggedOutput(CARRIED, element)
+
+    def _described(self, source: Source, described: Metadata | None) -> Source:
+        if described is None and self._path_pattern is not None:
+            described = self._path_pattern.of(source.uri)
+            if described is None:
+                Metrics.counter(_METRICS, UNMATCHED_PATH).inc()
         if described is None:
-            Metrics.counter(_METRICS, UNMATCHED_PATH).inc()
-    yield source if described is None else replace(source, metadata=described)
+            return source
+        digest = metadata.digest(described, self._pseudonyms)
+        return replace(source, metadata=described, metadata_digest=digest)

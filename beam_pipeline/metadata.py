@@ -13,15 +13,17 @@ import io
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+from blake3 import blake3
 
 from beam_pipeline.images import terms
+from beam_pipeline.pseudonyms import Pseudonyms
 from beam_pipeline.records import Metadata
 
 PATH = "path"
@@ -67,6 +69,17 @@ class PathPattern:
         if match is None:
             return None
         return Metadata(**dict(_possible(match.groupdict())))
+
+
+def digest(described: Metadata, pseudonyms: Pseudonyms | None) -> str:
+    """What changes when `described` does; made with the key, where there is one.
+
+    Without a key nothing of the patient's numbers goes into a row, nor into this.
+    """
+    if pseudonyms is not None:
+        return pseudonyms.of_metadata(described)
+    public = replace(described, patient_id=None, accession_number=None)
+    return blake3(repr(public).encode()).hexdigest()[:32]
 
 
 def read(path: str) -> Iterator[tuple[str, Metadata]]:

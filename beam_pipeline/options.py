@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ _LIMITS = {
     "inflated_bytes": "bytes once inflated",
     "seconds": "seconds to read and decode",
     "memory_bytes": "bytes of memory to decode",
+}
+_COMPARED = {
+    "changed_decisions": "the files with a score in both is decided otherwise",
+    "status_changes": "the files in both has another status",
 }
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
@@ -43,6 +48,9 @@ class ScoringOptions:
         threshold: instead of an operating point, or None.
         calibration: a site's own temperature and thresholds, or None for the model's.
         run_id: names this run.
+        rescore: whether to score again what an earlier run scored.
+        settle_seconds: how long a file must not have changed.
+        keep_runs: how many finished runs stay, or None for all.
         batch_size: images a batch.
         read_workers: processes that read, or None for one a core.
         metadata: table of what files without a header do not say, or None.
@@ -67,6 +75,9 @@ class ScoringOptions:
     threshold: float | None
     calibration: str | None
     run_id: str
+    rescore: bool
+    settle_seconds: float
+    keep_runs: int | None
     batch_size: int
     read_workers: int | None
     metadata: str | None
@@ -139,6 +150,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="name of the run (default: the time, UTC)",
     )
+    _add_nights(parser)
     add(
         "--batch_size",
         type=_positive,
@@ -183,6 +195,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="exit with 3 when fewer files are found (default: %(default)s)",
+    )
+
+
+def _add_nights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rescore",
+        action="store_true",
+        help="score also what an earlier run under --output has scored",
+    )
+    parser.add_argument(
+        "--settle_seconds",
+        type=_seconds,
+        default=0.0,
+        metavar="N",
+        help="leave files that changed less than N seconds ago to the next run, as "
+        "ERROR STILL_CHANGING (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keep_runs",
+        type=_positive,
+        metavar="N",
+        help="delete older finished runs than the newest N, after a complete one "
+        "(default: keep all)",
     )
 
 
@@ -238,6 +273,40 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="model directory, also in a bucket (default: the model in the box)",
     )
+
+
+def add_comparing(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the arguments of `compare`."""
+    add = parser.add_argument
+    add(
+        "a",
+        type=_folder,
+        metavar="RUN_A",
+        help="the reference: OUTPUT/runs/ID; OUTPUT for the newest run that finished "
+        "there, OUTPUT~1 for the one before it",
+    )
+    add("b", type=_folder, metavar="RUN_B", help="the other, likewise")
+    add("--json", metavar="FILE", help="write every figure there, for machines")
+    add(
+        "--rows",
+        metavar="FILE",
+        help="write the rows whose status or decision changed there, as Parquet",
+    )
+    add(
+        "--movers",
+        type=_positive,
+        default=10,
+        metavar="N",
+        help="how many of the largest differences to name (default: %(default)s)",
+    )
+    for name, what in _COMPARED.items():
+        add(
+            f"--max_{name}",
+            type=_share,
+            default=1.0,
+            metavar="X",
+            help=f"exit with 1 when a larger share of {what} (default: %(default)s)",
+        )
 
 
 def scoring_options(
@@ -323,6 +392,13 @@ def _duration(text: str) -> float:
     # Clocks cannot be set to any number; a day is more than a file needs.
     if not 0 < value <= 86_400:
         raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 86400")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
     return value
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 
 import apache_beam as beam
+from apache_beam import CombineGlobally
 from apache_beam.ml.inference.base import RunInference
 
 from beam_pipeline import calibration as calibrations
 from beam_pipeline import decide, manifest, staging
+from beam_pipeline.carry import Carry
+from beam_pipeline.contents import Contents
 from beam_pipeline.images import rules
 from beam_pipeline.images.eligibility import Rules
+from beam_pipeline.index import IndexContents, contents_of
 from beam_pipeline.infer import SavedModelHandler
+from beam_pipeline.known import KnownFile
 from beam_pipeline.limits import Limits
 from beam_pipeline.match import Match
 from beam_pipeline.pseudonyms import Pseudonyms
@@ -49,6 +55,7 @@ class ScoreRadiographs(beam.PTransform):
         rules: which files may be scored; the model's by default.
         limits: what one file may cost.
         pseudonyms: what replaces identifiers; None for nothing.
+        settle_seconds: how long a file must not have changed.
         storage: how the places are reached where files are; what the pipeline's options
             say by default.
 
@@ -70,6 +77,7 @@ class ScoreRadiographs(beam.PTransform):
     rules: Rules | None = None
     limits: Limits = _LIMITS
     pseudonyms: Pseudonyms | None = None
+    settle_seconds: float = 0.0
     storage: Settings | None = None
 
     def __post_init__(self) -> None:
@@ -96,7 +104,14 @@ class ScoreRadiographs(beam.PTransform):
             rules=accepted,
             limits=self.limits,
             pseudonyms=self.pseudonyms,
+            settle_seconds=self.settle_seconds,
         )
+
+    def knowing(self, contents: Contents | None) -> ScoreRadiographs:
+        """The same, which does not decode what it finds in `contents`."""
+        knowing = copy.copy(self)
+        knowing.reading = replace(self.reading, contents=contents)
+        return knowing
 
     def expand(self, sources: beam.PCollection[Source]) -> beam.PCollection[Outcome]:
         reached = self.storage or Settings.of(
@@ -119,13 +134,44 @@ class ScoreRadiographs(beam.PTransform):
 
 
 def build(
-    pipeline: beam.Pipeline, match: Match, score: ScoreRadiographs, run: Run
+    pipeline: beam.Pipeline,
+    match: Match,
+    score: ScoreRadiographs,
+    run: Run,
+    known_files: tuple[KnownFile, ...] = (),
 ) -> None:
     """Everything that happens to a file, from its listing to its published row."""
-    sources = pipeline | "Match" >> match
-    outcomes = sources | "Score" >> score
+    known = (
+        pipeline
+        | "Known" >> beam.Create(known_files)
+        # Each is read by whoever is free.
+        | "SpreadKnown" >> beam.Reshuffle()
+    )
+    sources, carried = known | "Match" >> match
+    contents = _contents(known_files, score, run)
+    if contents is not None:
+        # Who reads must find all of them.
+        sources |= "Indexed" >> beam.WaitOn(known | "Index" >> IndexContents(contents))
+    outcomes = sources | "Score" >> score.knowing(contents)
     # Outcomes go to the journal in the stage that made them; from here on only
     # descriptors of segments, and what rows must know of each other, travel.
-    segments = outcomes | "WriteSegments" >> beam.ParDo(WriteSegments(run))
-    listed = sources | "CountListed" >> beam.combiners.Count.Globally()
-    _ = (segments, listed) | "Publish" >> Publish(run)
+    written = outcomes | "WriteSegments" >> beam.ParDo(WriteSegments(run))
+    taken_over = carried | "Carry" >> Carry(run, score.policy)
+    segments = (written, taken_over) | "Segments" >> beam.Flatten()
+    listed = [
+        files | f"Count{name}" >> beam.combiners.Count.Globally()
+        for name, files in [("Sources", sources), ("Carried", carried)]
+    ]
+    total = listed | "Counts" >> beam.Flatten() | "CountListed" >> CombineGlobally(sum)
+    publish = Publish(run, score.policy)
+    _ = (segments, total, known) | "Publish" >> publish
+
+
+def _contents(
+    known_files: tuple[KnownFile, ...], score: ScoreRadiographs, run: Run
+) -> Contents | None:
+    """Where contents are known by their digests; None where rows must not have any."""
+    pseudonyms = score.pseudonyms
+    if pseudonyms is not None and pseudonyms.deidentify:
+        return None
+    return contents_of(known_files, run.journal())

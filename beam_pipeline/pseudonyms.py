@@ -15,7 +15,7 @@ from typing import Any
 from beam_pipeline import storage
 from beam_pipeline.errors import Unreadable
 from beam_pipeline.images import Header
-from beam_pipeline.records import Outcome, Source
+from beam_pipeline.records import Metadata, Outcome, Source
 from beam_pipeline.storage import Settings
 
 # FIPS 198-1 advises a key as long as the hash: 32 bytes for SHA-256.
@@ -67,6 +67,10 @@ class Pseudonyms:
             accession_key=self._hash("accession", accession) if accession else None,
         )
 
+    def uri(self, uri: str) -> str:
+        """`uri` as rows have it."""
+        return str(self._keyed("uri", uri)) if self.deidentify else uri
+
     def applied(self, outcome: Outcome) -> Outcome:
         """`outcome` without UIDs of its own, its path, and digests of its bytes.
 
@@ -76,13 +80,25 @@ class Pseudonyms:
             return outcome
         return replace(
             outcome,
-            source_uri=self._keyed("uri", outcome.source_uri),
+            source_uri=self.uri(outcome.source_uri),
             source_digest=self._keyed("digest", outcome.source_digest),
             image_digest=self._keyed("digest", outcome.image_digest),
             study_instance_uid=self._uid(outcome.study_instance_uid),
             series_instance_uid=self._uid(outcome.series_instance_uid),
             sop_instance_uid=self._uid(outcome.sop_instance_uid),
         )
+
+    def of_metadata(self, metadata: Metadata) -> str:
+        """What changes when any value in `metadata` does."""
+        return self._hash("metadata", repr(metadata))[:32]
+
+    def of_inputs(self, inputs: str) -> str:
+        """A digest of what is listed: paths may hold a name."""
+        return self._hash("inputs", inputs)
+
+    def of_rules(self, rules: str) -> str:
+        """A digest of rules: what they look for may be a name."""
+        return self._hash("rules", rules)
 
     def _keyed(self, kind: str, text: Any) -> Any:
         return text and f"hmac-sha256:{self._hash(kind, text)}"

@@ -7,27 +7,24 @@ column, and only what others need of a row crosses a shuffle.
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsList, AsSingleton
 
-from beam_pipeline import records, runs, studies, tables
+from beam_pipeline import lease, records, runs, studies, tables
+from beam_pipeline.carry import EarlierInstances
+from beam_pipeline.decide import Policy
 from beam_pipeline.records import Study
 from beam_pipeline.runs import Published, Run, Segment
 from beam_pipeline.studies import Instance, Mark
 from beam_pipeline.tables import INSTANCES, STUDIES
-
-_LOGGER = logging.getLogger(__name__)
 
 _PART_ROWS = 500_000
 
@@ -42,14 +39,15 @@ class Unbalanced(RuntimeError):
 class Publish(beam.PTransform):
     """Segments → the run's tables, `run.json`, and `_SUCCESS` last of all.
 
-    Expands on the PCollections `(segments, listed)`: `Segment`s, and how many files
-    were listed.
+    Expands on the PCollections `(segments, listed, known)`: `Segment`s, how many files
+    were listed, and the files of earlier runs.
     """
 
     run: Run
+    policy: Policy
 
     def expand(self, written: Sequence[beam.PCollection]) -> beam.PCollection[None]:
-        segments, listed = written
+        segments, listed, known = written
         instances = (
             segments
             | "SpreadSegments" >> beam.Reshuffle()
@@ -58,6 +56,8 @@ class Publish(beam.PTransform):
         repeated = _grouped(instances, "Content") | beam.FlatMapTuple(_duplicates)
         contested = _grouped(instances, "SopInstance") | beam.FlatMapTuple(_conflicts)
         marks = (repeated, contested) | "Marks" >> beam.Flatten()
+        earlier = instances | "Earlier" >> EarlierInstances(known, self.policy)
+        every_night = (instances, earlier) | "EveryNight" >> beam.Flatten()
         count = AsSingleton(listed)
         instance_files = (
             {"segment": segments | _by("path"), "marks": marks | _by("segment")}
@@ -67,7 +67,7 @@ class Publish(beam.PTransform):
             | "WriteInstances" >> beam.Map(write_instances, self.run)
         )
         study_files = (
-            _grouped(instances, "Study")
+            _grouped(every_night, "Study")
             | "Study" >> beam.MapTuple(_study)
             | "Shard" >> beam.Map(_shard, count)
             | "GroupShards" >> beam.GroupByKey()
@@ -200,6 +200,7 @@ def finish(
 
     Raises:
         Unbalanced: a file was lost or doubled on the way; nothing is marked complete.
+        Held: another run has taken the output over.
     """
     rows = sum(file.rows for file in instance_files)
     if rows != listed:
@@ -215,26 +216,28 @@ def finish(
     for segment in segments:
         counts.update(dict(segment.counts))
     document = {
-        "run_id": run.run_id,
-        "started": run.started,
+        **run.document,
         "finished": datetime.now(UTC).isoformat(),
         "listed": listed,
         "rows": rows,
+        "carried": sum(segment.carried for segment in segments),
         "studies": sum(file.rows for file in study_files),
         "statuses": _by_status(counts),
         "reasons": _by_reason(counts),
-        **run.about,
         "files": [asdict(file) for file in (*instance_files, *study_files)],
     }
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    runs.write_bytes(run.record("run.json"), text.encode())
+    lease.require(run)
+    _delete_others(run, {file.path for file in (*instance_files, *study_files)})
+    runs.write_json(run.record("run.json"), document)
     runs.write_bytes(run.record("_SUCCESS"), f"{run.run_id}\n".encode())
-    try:
-        # Without the slash, a bucket would look for an object of that name.
-        FileSystems.delete([f"{run.journal()}/"])
-    except BeamIOError:
-        # The run is complete; what is left in its journal takes room and no more.
-        _LOGGER.warning("The journal of run %s could not be deleted", run.run_id)
+
+
+def _delete_others(run: Run, written: Collection[str]) -> None:
+    """Delete what an attempt at this run left that failed, and wrote more parts."""
+    for folder in (run.instances(), run.studies()):
+        for path in runs.list_files(folder, "*"):
+            if _relative(path, run) not in written:
+                FileSystems.delete([path])
 
 
 def _by_status(counts: Counts) -> dict[str, int]:
@@ -255,8 +258,12 @@ def _by_reason(counts: Counts) -> dict[str, dict[str, int]]:
 def _publish(path: str, table: pa.Table, run: Run) -> Published:
     data = runs.to_parquet(table)
     runs.write_bytes(path, data)
-    relative = path.removeprefix(FileSystems.join(run.output, ""))
-    return Published(relative, table.num_rows, hashlib.sha256(data).hexdigest())
+    digest = hashlib.sha256(data).hexdigest()
+    return Published(_relative(path, run), table.num_rows, digest)
+
+
+def _relative(path: str, run: Run) -> str:
+    return path.removeprefix(FileSystems.join(run.output, ""))
 
 
 def _shard(study: Study, listed: int) -> tuple[int, Study]:

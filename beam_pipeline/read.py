@@ -7,12 +7,14 @@ import os
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import BinaryIO
 
 from blake3 import blake3
 
 from beam_pipeline import images, storage
+from beam_pipeline.contents import Contents
 from beam_pipeline.errors import Failure, NotScored, Unreadable
 from beam_pipeline.images import Asked, Header, Limits, eligibility
 from beam_pipeline.images.eligibility import Rules
@@ -34,6 +36,8 @@ class Reading:
         rules: which of them may be scored.
         limits: what each may cost.
         pseudonyms: what makes the keys of patients; None for none.
+        contents: what earlier runs scored; None where nothing is known.
+        settle_seconds: how long a file must not have changed.
         storage: how the places are reached where files are.
     """
 
@@ -41,6 +45,8 @@ class Reading:
     rules: Rules
     limits: Limits = _LIMITS
     pseudonyms: Pseudonyms | None = None
+    contents: Contents | None = None
+    settle_seconds: float = 0.0
     storage: Settings = _STORAGE
 
     def __call__(self, source: Source) -> Iterator[Ready | Outcome]:
@@ -50,6 +56,7 @@ class Reading:
         """
         outcome = Outcome.of(source)
         try:
+            self._require_settled(source)
             with storage.open(source, self.storage) as stream:
                 outcome = _measured(outcome, stream)
                 bounded = self.limits.bounded(stream)
@@ -60,13 +67,21 @@ class Reading:
                 outcome = self._identified(outcome, header)
                 yield outcome
                 flags = eligibility.require(eligibility.check(header, self.rules))
-                outcome = replace(outcome, flags=outcome.flags + flags)
+                outcome = replace(
+                    outcome,
+                    flags=outcome.flags + flags,
+                    # What nobody changed since it was read need not be read again.
+                    source_digest=source.digest,
+                )
+                if scored := self._scored_before(outcome):
+                    yield scored
+                    return
                 data = self._whole(stream)
                 _require_size(outcome.source_bytes, len(data))
             digest = f"blake3:{blake3(data).hexdigest()}"
             outcome = replace(outcome, source_digest=digest)
             yield outcome
-            yield self._prepared(outcome, header, data)
+            yield self._scored_before(outcome) or self._prepared(outcome, header, data)
         except NotScored as error:
             yield outcome.ended(error)
         except MemoryError:
@@ -76,6 +91,27 @@ class Reading:
         # A defect of ours must not cost a hospital its night; it costs this file.
         except Exception as error:
             yield outcome.ended(internal_error(error))
+
+    def _require_settled(self, source: Source) -> None:
+        if source.modified is None or not self.settle_seconds:
+            return
+        age = (datetime.now(UTC) - source.modified).total_seconds()
+        # A clock that is far ahead must not keep a file waiting for years.
+        if abs(age) < self.settle_seconds:
+            raise Unreadable(
+                Failure.STILL_CHANGING,
+                f"it changed less than {self.settle_seconds:g} s ago; the next run "
+                "tries it again",
+            )
+
+    def _scored_before(self, outcome: Outcome) -> Outcome | None:
+        if self.contents is None or outcome.source_digest is None:
+            return None
+        try:
+            return self.contents.scored(outcome, self.storage)
+        # Then it is scored once more, which costs time and nothing else.
+        except (OSError, Unreadable):
+            return None
 
     @cached_property
     def _asked(self) -> Asked:

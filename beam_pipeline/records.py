@@ -38,7 +38,7 @@ class Metadata:
     accession_number: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Source:
     """A file to score, as listing found it.
 
@@ -48,6 +48,8 @@ class Source:
         modified: when it last was.
         etag: what a bucket calls its content; None on a disk.
         metadata: what somebody else knows of it.
+        metadata_digest: of the same.
+        digest: of its content, where an earlier run read it and it is unchanged since.
     """
 
     uri: str
@@ -55,6 +57,8 @@ class Source:
     modified: datetime | None = None
     etag: str | None = None
     metadata: Metadata | None = None
+    metadata_digest: str | None = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,7 @@ class Outcome:
     source_modified: datetime | None = None
     source_etag: str | None = None
     source_digest: str | None = None
+    metadata_digest: str | None = None
     format: str | None = None
     status: Status | None = None
     reason: str | None = None
@@ -123,6 +128,7 @@ class Outcome:
             source_bytes=source.size,
             source_modified=source.modified,
             source_etag=source.etag,
+            metadata_digest=source.metadata_digest,
         )
 
     def with_header(self, header: Header) -> Outcome:
@@ -149,6 +155,21 @@ class Ready:
 
     outcome: Outcome
     image: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Basis:
+    """What the rows of a run rest on; where it is another, they do not stand.
+
+    Attributes:
+        model: the model's digest.
+        rules: digest of the rules that were asked.
+        pseudonyms: which key replaced what; empty where none did.
+    """
+
+    model: str
+    rules: str
+    pseudonyms: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
+
+from beam_pipeline.records import Basis
+from beam_pipeline.storage.patterns import literal
+
+ROW_GROUP_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -21,20 +29,36 @@ class Run:
         output: the folder or bucket prefix of all runs.
         run_id: of this run.
         started: when it did, UTC, ISO 8601.
+        basis: what its rows rest on.
+        inputs: digest of what it was to list.
         about: model, options and versions, for `run.json`.
     """
 
     output: str
     run_id: str
     started: str
+    basis: Basis
+    inputs: str
     about: Mapping[str, Any]
 
-    def instances(self, name: str) -> str:
-        """The path of a part of the table `instances`."""
+    @property
+    def document(self) -> dict[str, Any]:
+        """What `run.json` says before the first file is read."""
+        return {
+            "run_id": self.run_id,
+            "started": self.started,
+            "finished": None,
+            "basis": asdict(self.basis),
+            "inputs": self.inputs,
+            **self.about,
+        }
+
+    def instances(self, name: str = "") -> str:
+        """The path of a part of the table `instances`, or of all of them."""
         return self._path("instances", f"run={self.run_id}", name)
 
-    def studies(self, name: str) -> str:
-        """The path of a part of the table `studies`."""
+    def studies(self, name: str = "") -> str:
+        """The path of a part of the table `studies`, or of all of them."""
         return self._path("studies", f"run={self.run_id}", name)
 
     def record(self, name: str) -> str:
@@ -57,11 +81,13 @@ class Segment:
         path: its URI.
         rows: how many.
         counts: rows by (status, reason).
+        carried: how many of them an earlier run scored.
     """
 
     path: str
     rows: int
     counts: tuple[tuple[tuple[str, str | None], int], ...]
+    carried: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,10 +131,97 @@ def write_bytes(path: str, data: bytes) -> None:
         FileSystems.rename([target], [path])
 
 
+def begin(run: Run) -> None:
+    """Open the journal of `run`: say what its segments will rest on."""
+    write_json(run.journal("run.json"), run.document)
+
+
+def write_json(path: str, document: Mapping[str, Any]) -> None:
+    """Write `document` as a JSON file."""
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode())
+
+
+def documents(output: str) -> Iterator[dict[str, Any]]:
+    """The `run.json` of every run under `output`, finished or begun.
+
+    One that cannot be read is passed over.
+    """
+    finished = [
+        FileSystems.join(FileSystems.split(path)[0], "run.json")
+        for path in list_files(output, "runs/*/_SUCCESS")
+    ]
+    begun = list_files(output, "_journal/*/run.json")
+    seen = set()
+    for path in (*finished, *begun):
+        document = _document(path)
+        if document is not None and document["run_id"] not in seen:
+            seen.add(document["run_id"])
+            yield document
+
+
+def _document(path: str) -> dict[str, Any] | None:
+    try:
+        with FileSystems.open(
+            path, compression_type=CompressionTypes.UNCOMPRESSED
+        ) as stream:
+            document: dict[str, Any] = json.loads(stream.read())
+    except (OSError, ValueError, BeamIOError):
+        return None
+    return document
+
+
+def delete_folder(folder: str) -> None:
+    """Delete `folder` with all that is in it, where there is one."""
+    if FileSystems.get_scheme(folder) is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    paths = list_files(folder, "**")
+    if paths:
+        FileSystems.delete(paths)
+
+
+def segments(run: Run) -> Iterator[tuple[str, int]]:
+    """The path and size of every segment in the journal of `run`."""
+    for metadata in _match(run.journal(), "segment-*.parquet"):
+        yield metadata.path, metadata.size_in_bytes
+
+
+def list_files(folder: str, pattern: str) -> list[str]:
+    """The paths below `folder` that match `pattern`; none where there is no folder."""
+    return sorted(metadata.path for metadata in _match(folder, pattern))
+
+
+def _match(folder: str, pattern: str) -> list[FileMetadata]:
+    [found] = FileSystems.match([FileSystems.join(literal(folder), pattern)])
+    return list(found.metadata_list)
+
+
+def row_groups(path: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The row groups of the Parquet file at `path`, one after the other."""
+    with _parquet(path) as file:
+        for number in range(file.num_row_groups):
+            yield file.read_row_group(number, columns)
+
+
+def row_group(path: str, number: int) -> pa.Table:
+    """One row group of the Parquet file at `path`."""
+    with _parquet(path) as file:
+        return file.read_row_group(number)
+
+
+@contextmanager
+def _parquet(path: str) -> Iterator[pq.ParquetFile]:
+    with FileSystems.open(
+        path, compression_type=CompressionTypes.UNCOMPRESSED
+    ) as stream:
+        yield pq.ParquetFile(pa.PythonFile(stream, "r"))
+
+
 def to_parquet(table: pa.Table) -> bytes:
     """`table` as a Parquet file."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS)
     return bytes(sink.getvalue())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
 import math
@@ -25,6 +26,7 @@ from beam_pipeline import (
     match,
     metadata,
     pipeline,
+    retention,
     runner,
     runs,
     staging,
@@ -34,6 +36,7 @@ from beam_pipeline import (
 from beam_pipeline.decide import Policy
 from beam_pipeline.images import rules
 from beam_pipeline.images.eligibility import Rules
+from beam_pipeline.known import files_of
 from beam_pipeline.match import Match
 from beam_pipeline.metadata import PathPattern
 from beam_pipeline.options import ScoringOptions, UsageError
@@ -101,13 +104,8 @@ def prepare(options: ScoringOptions) -> Job:
         rules=_rules(options, reached),
         limits=options.limits,
         pseudonyms=_pseudonyms(options, reached),
+        settle_seconds=options.settle_seconds,
         storage=reached,
-    )
-    run = Run(
-        output=storage.absolute(options.output),
-        run_id=options.run_id,
-        started=datetime.now(UTC).isoformat(),
-        about=_about(options, score.policy),
     )
     table = options.metadata and storage.absolute(options.metadata)
     if table:
@@ -117,11 +115,20 @@ def prepare(options: ScoringOptions) -> Job:
         patterns=tuple(_normalised(each, reached) for each in options.input),
         metadata=table,
         path_pattern=paths,
+        pseudonyms=score.pseudonyms,
         manifests=tuple(map(storage.absolute, options.input_manifest)),
         storage=reached,
     )
+    run = Run(
+        output=storage.absolute(options.output),
+        run_id=options.run_id,
+        started=datetime.now(UTC).isoformat(),
+        basis=score.policy.basis,
+        inputs=_inputs(files),
+        about=_about(options, score.policy),
+    )
     _check_inputs(files, reached)
-    _check_output(run, files.patterns, reached)
+    _check_output(run, files.patterns)
     return Job(options, beam_options, files, score, run)
 
 
@@ -142,13 +149,22 @@ def _pseudonyms(options: ScoringOptions, reached: Settings) -> Pseudonyms | None
 
 
 def run(job: Job) -> list[str]:
-    """Run the job and print its summary; the limits that it broke."""
+    """Run the job and print its summary; the limits that it broke.
+
+    Who runs it holds the output.
+    """
     clock = time.monotonic()
+    retention.clean(job.run.output)
+    known = files_of(job.run, rescore=job.options.rescore)
+    runs.begin(job.run)
     with beam.Pipeline(runner.of(job.beam_options), job.beam_options) as running:
-        pipeline.build(running, job.match, job.score, job.run)
+        pipeline.build(running, job.match, job.score, job.run, known)
     _warn_of_metadata(running.result)
     with FileSystems.open(job.run.record("run.json")) as stream:
         document = json.loads(stream.read())
+    retention.close(job.run)
+    if job.options.keep_runs is not None:
+        retention.retire(job.run.output, job.options.keep_runs)
     print(summary.text(document, job.run.output, time.monotonic() - clock))
     broken = summary.broken_limits(document, job.options)
     for limit in broken:
@@ -171,16 +187,11 @@ def _warn_of_metadata(result: Any) -> None:
                 _LOGGER.warning(warning, counter.committed)
 
 
-def _check_output(run: Run, patterns: Sequence[str], reached: Settings) -> None:
+def _check_output(run: Run, patterns: Sequence[str]) -> None:
     if FileSystems.exists(run.record("_SUCCESS")):
         raise UsageError(
             f"--run_id {run.run_id}: {run.output} has a finished run of that name; "
             "choose another, or leave the flag out"
-        )
-    if storage.matches_any(run.instances("*"), reached):
-        raise UsageError(
-            f"--run_id {run.run_id}: {run.output} has parts of a run of that name that "
-            "did not finish; choose another, or remove them"
         )
     for pattern in patterns:
         if storage.covers(pattern, run.instances("part-00000.parquet")):
@@ -216,6 +227,14 @@ def _matches(pattern: str, reached: Settings) -> bool:
 
 def _unlisted(pattern: str, error: Exception) -> UsageError:
     return UsageError(f"--input {pattern} cannot be listed: {error}")
+
+
+def _inputs(files: Match) -> str:
+    """What is the same for two runs over the same inputs; a keyed hash of paths."""
+    listed = repr(sorted((*files.patterns, *files.manifests)))
+    if files.pseudonyms is not None:
+        return files.pseudonyms.of_inputs(listed)
+    return hashlib.sha256(listed.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _about(options: ScoringOptions, policy: Policy) -> dict[str, Any]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from beam_pipeline.errors import Flag, StudyReason
-from beam_pipeline.records import Status, Study
+from beam_pipeline.records import Outcome, Status, Study
 
 _FIRST = datetime.min.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instance:
+class Instance(NamedTuple):
     """What other rows need to know of a row.
 
     Attributes:
@@ -45,6 +44,12 @@ class Instance:
     preparation: str | None
     run_id: str | None
 
+    @classmethod
+    def of(cls, outcome: Outcome, segment: str, row: int) -> Instance:
+        """That of a row of `segment`."""
+        known = {name: getattr(outcome, name) for name in COLUMNS}
+        return cls(segment=segment, row=row, **known)
+
     @property
     def content(self) -> str | None:
         """What is the same for the same image; None where no pixels were read."""
@@ -56,11 +61,7 @@ class Instance:
         return (self.source_modified or _FIRST, self.source_uri)
 
 
-COLUMNS = [
-    field.name
-    for field in dataclasses.fields(Instance)
-    if field.name not in ("segment", "row")
-]
+COLUMNS = [name for name in Instance._fields if name not in ("segment", "row")]
 _OF_THE_TOP_IMAGE = COLUMNS[COLUMNS.index("spread") :]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ INSTANCES = pa.schema(
         ("source_modified", _TIME),
         ("source_etag", pa.string()),
         ("source_digest", pa.string()),
+        ("metadata_digest", pa.string()),
         ("format", pa.string()),
         pa.field("status", pa.string(), nullable=False),
         ("reason", pa.string()),
@@ -92,6 +93,14 @@ STUDIES = pa.schema(
         ("run_id", pa.string()),
     ]
 )
+
+
+def outcomes(table: pa.Table) -> Iterator[Outcome]:
+    """The rows of a table of the schema `INSTANCES`, of any version of it."""
+    known = [name for name in table.column_names if name in INSTANCES.names]
+    for row in table.select(known).to_pylist():
+        lists = {name: tuple(v) for name, v in row.items() if isinstance(v, list)}
+        yield Outcome(**{**row, **lists})
 
 
 def table(records: Iterable[Outcome | Study], schema: pa.Schema) -> pa.Table:

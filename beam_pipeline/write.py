@@ -5,9 +5,10 @@ They are written inside the scoring stage, and only their descriptors travel on.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -18,12 +19,14 @@ from beam_pipeline.records import Outcome
 from beam_pipeline.runs import Run, Segment
 from beam_pipeline.tables import INSTANCES
 
-_SEGMENT_ROWS = 10_000
+_SEGMENT_ROWS = runs.ROW_GROUP_ROWS
+# What a run that is killed has to score again.
+_SEGMENT_SECONDS = 30.0
 _METRICS = "beam_pipeline"
 
 
 class WriteSegments(beam.DoFn):
-    """`Outcome`s → `Segment`s of at most some 10,000 rows, in the run's journal."""
+    """`Outcome`s → `Segment`s in the run's journal, bounded in rows and in time."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
@@ -34,8 +37,10 @@ class WriteSegments(beam.DoFn):
 
     def process(self, outcome: Outcome) -> Iterator[Segment]:
         Metrics.counter(_METRICS, str(outcome.status)).inc()
+        if not self._rows:
+            self._due = time.monotonic() + _SEGMENT_SECONDS
         self._rows.append(outcome)
-        if len(self._rows) >= _SEGMENT_ROWS:
+        if len(self._rows) >= _SEGMENT_ROWS or time.monotonic() >= self._due:
             yield self._write()
 
     def finish_bundle(self) -> Iterator[Any]:
@@ -43,10 +48,15 @@ class WriteSegments(beam.DoFn):
             yield beam.transforms.window.GlobalWindows.windowed_value(self._write())
 
     def _write(self) -> Segment:
-        counts = Counter((str(row.status), row.reason) for row in self._rows)
-        # A bundle that is tried again writes again: the name must be a new one.
-        path = self._run.journal(f"segment-{uuid.uuid4().hex}.parquet")
-        runs.write_bytes(path, runs.to_parquet(tables.table(self._rows, INSTANCES)))
-        segment = Segment(path, len(self._rows), tuple(sorted(counts.items(), key=str)))
-        self._rows = []
-        return segment
+        rows, self._rows = self._rows, []
+        return segment(self._run, rows)
+
+
+def segment(run: Run, rows: Sequence[Outcome]) -> Segment:
+    """Write `rows` as one segment in the journal of `run`."""
+    counts = Counter((str(row.status), row.reason) for row in rows)
+    # A bundle that is tried again writes again: the name must be a new one.
+    path = run.journal(f"segment-{uuid.uuid4().hex}.parquet")
+    runs.write_bytes(path, runs.to_parquet(tables.table(rows, INSTANCES)))
+    carried = sum(row.carried_from is not None for row in rows)
+    return Segment(path, len(rows), tuple(sorted(counts.items(), key=str)), carried)

@@ -15,7 +15,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
-from beam_pipeline import images
+from beam_pipeline import decide, images
 from beam_pipeline import manifest as manifests
 from beam_pipeline.calibration import SiteCalibration
 from beam_pipeline.doctor import ENCODERS
@@ -39,6 +39,7 @@ from beam_pipeline.manifest import (
 )
 from beam_pipeline.read import Reading
 from beam_pipeline.records import Outcome, Ready, Source
+from beam_pipeline.runs import Run
 
 CR = uid.ComputedRadiographyImageStorage
 DX = uid.DigitalXRayImageStorageForPresentation
@@ -273,6 +274,12 @@ def manifest(**changes: Any) -> Manifest:
         "blessing": BLESSING,
     }
     return Manifest(**{**defaults, **changes})
+
+
+def run(output: Path, run_id: str = "night", **about: Any) -> Run:
+    """A run of the brightness model."""
+    basis = decide.policy(manifest(), "sha256:0", run_id).basis
+    return Run(str(output), run_id, "2026-01-01T00:00:00+00:00", basis, "in", about)
 
 
 def site_calibration(**changes: Any) -> SiteCalibration:

@@ -5,12 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
-import subprocess
-import sys
 import tarfile
-import threading
-import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -29,6 +24,7 @@ from pydicom import uid
 from beam_pipeline.errors import Failure, Rejection
 from beam_pipeline.images import codecs
 from beam_pipeline.storage import list_files
+from benchmarks.watched import run
 from tests import hostile, radiographs
 
 pytestmark = pytest.mark.slow
@@ -228,70 +224,6 @@ def uri_of(path: Path) -> str:
         return data.decode()
     except UnicodeDecodeError:
         return "file://" + quote(data)
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What a run left, and what it took."""
-
-    returncode: int
-    printed: str
-    seconds: float
-    peak: int
-    peak_of_one_child: int
-
-
-def pss(process: int) -> int:
-    """The memory of a process in bytes; shared pages are divided among its sharers."""
-    try:
-        text = Path(f"/proc/{process}/smaps_rollup").read_text()
-    except OSError:
-        return 0
-    found = re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)
-    return 1024 * int(found[1]) if found else 0
-
-
-def tree(process: int) -> list[int]:
-    """A process and all that it started."""
-    found = [process]
-    for listed in Path(f"/proc/{process}/task").glob("*/children"):
-        try:
-            children = listed.read_text().split()
-        except OSError:
-            continue
-        found += [each for child in children for each in tree(int(child))]
-    return found
-
-
-def run(*arguments: str) -> Finished:
-    """The command line in a process of its own, with its memory watched."""
-    clock = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "beam_pipeline", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    sums, largest = [0], [0]
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.05):
-            parts = [pss(each) for each in tree(process.pid)]
-            sums.append(sum(parts))
-            largest.append(max(parts[1:], default=0))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    printed, _ = process.communicate()
-    done.set()
-    watcher.join()
-    return Finished(
-        process.returncode,
-        printed.decode(errors="replace"),
-        time.monotonic() - clock,
-        max(sums),
-        max(largest),
-    )
 
 
 @pytest.mark.timeout(900)

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 LEAVES = (
+    "contents",
     "saved_model",
     "decide",
     "calibration",

@@ -137,6 +137,17 @@ class Rules:
         )
 
 
+def flags_of(rules: Rules, attribute: str) -> frozenset[str]:
+    """Every flag that the rules about `attribute` may give."""
+    return frozenset(
+        finding.flag
+        for rule in rules.rules
+        if rule.test.attribute == attribute
+        for finding in (rule.unmet, rule.absent)
+        if finding is not None and finding.flag is not None
+    )
+
+
 def check(header: Header, rules: Rules) -> tuple[Verdict, ...]:
     """The verdict of every rule, in order; some have to wait for the model."""
     return tuple(_verdict(rule, header) for rule in rules.rules)

@@ -27,7 +27,7 @@ class Settings:
     """
 
     options: tuple[tuple[str, Any], ...] = field(default=(), repr=False)
-    schemes: frozenset[str] = frozenset()
+    schemes: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
     def of(cls, options: Mapping[str, Any], uris: Iterable[str] = ()) -> Settings:

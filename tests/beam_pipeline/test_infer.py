@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from beam_pipeline.infer import SavedModelHandler, Score, shapes
-from beam_pipeline.records import Outcome, Ready, Source
+from beam_pipeline.manifest import ManifestError
+from beam_pipeline.records import Outcome, Ready, Source, Status
 from beam_pipeline.saved_model import Inference, OutOfMemory
 from tests import radiographs
 
@@ -136,3 +137,14 @@ def test_the_size_of_a_batch_is_that_of_its_images(model_dir: Path) -> None:
     handler = SavedModelHandler(str(model_dir), 32)
     images = ready(1, 2)
     assert handler.get_num_bytes([*images, images[0].outcome]) == 2 * 32 * 32
+
+
+def test_a_model_that_nobody_asks_is_not_loaded(tmp_path: Path) -> None:
+    handler = SavedModelHandler(str(tmp_path / "none"), 4)
+    final = Outcome(source_uri="a", status=Status.REJECTED)
+    model = handler.load_model()
+    assert handler.run_inference([final, final], model) == [final, final]
+    # What cannot be loaded ends the run, and is no fault of the image.
+    image = Ready(Outcome(source_uri="b"), np.zeros((4, 4, 1), np.uint8))
+    with pytest.raises(ManifestError):
+        handler.run_inference([final, image], model)

@@ -87,7 +87,8 @@ def test_files_of_tables_and_patterns_are_listed_once_with_their_sizes(
     (tmp_path / "some.txt").write_text("a.dcm\nb.dcm\nmissing.dcm\n")
     match = Match((f"{tmp_path}/[bc].dcm",), manifests=(f"{tmp_path}/some.txt",))
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        found = pipeline | match | beam.Map(_name_and_size)
+        sources, _ = pipeline | beam.Create([]) | match
+        found = sources | beam.Map(_name_and_size)
         assert_that(
             found,
             equal_to(

@@ -9,18 +9,19 @@ import apache_beam as beam
 import pyarrow.parquet as pq
 import pytest
 
-from beam_pipeline import publish, records
+from beam_pipeline import decide, lease, publish, records, retention
 from beam_pipeline.errors import Failure, Rejected, Rejection, Unreadable
 from beam_pipeline.publish import Publish, Unbalanced
 from beam_pipeline.records import Outcome, Source, Status
 from beam_pipeline.runs import Run, Segment
 from beam_pipeline.tables import INSTANCES
 from beam_pipeline.write import WriteSegments
+from tests import radiographs
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    return Run(str(tmp_path / "out"), "night", "2026-01-01T00:00:00+00:00", {"a": 1})
+    return radiographs.run(tmp_path / "out", a=1)
 
 
 def outcomes(count: int) -> list[Outcome]:
@@ -33,11 +34,14 @@ def outcomes(count: int) -> list[Outcome]:
 
 
 def published(rows: list[Outcome], run: Run, listed: int | None = None) -> None:
-    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+    with lease.held(run), beam.Pipeline(runner="FnApiRunner") as pipeline:
         made = pipeline | beam.Create(rows)
         segments = made | beam.ParDo(WriteSegments(run))
         count = pipeline | "n" >> beam.Create([len(rows) if listed is None else listed])
-        (segments, count) | Publish(run)
+        known = pipeline | "Known" >> beam.Create([])
+        policy = decide.policy(radiographs.manifest(), "sha256:0", run.run_id)
+        (segments, count, known) | Publish(run, policy)
+    retention.close(run)
 
 
 def files(run: Run) -> list[str]:

@@ -377,15 +377,6 @@ def test_odd_names_and_a_fifo_have_their_rows(model_dir: Path, tmp_path: Path) -
     assert found == [("ERROR", "READ_FAILED"), ("SCORED", None), ("SCORED", None)]
 
 
-def test_a_reused_name_of_a_failed_run_is_refused(
-    scored: tuple[Path, dict], model_dir: Path, tmp_path: Path
-) -> None:
-    stale = tmp_path / "instances" / "run=night"
-    stale.mkdir(parents=True)
-    (stale / "part-00001.parquet").touch()
-    assert score(scored[0] / "in", tmp_path, model_dir, "--run_id=night") == 2
-
-
 def test_run_json_holds_no_credentials(
     scored: tuple[Path, dict], model_dir: Path, tmp_path: Path
 ) -> None:

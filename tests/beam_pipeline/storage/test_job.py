@@ -191,6 +191,12 @@ def test_a_thousand_objects_each_have_one_row_and_one_read(
     assert len(delivered) == len({each.path for each in delivered})
     assert len(delivered) == FOLDERS * FILES - 1
     assert len({each.client for each in reads}) <= WORKERS + 20
+    # A second night knows them by their ETags.
+    bucket.proxy.troubles.clear()
+    bucket.proxy.seen.clear()
+    assert score(bucket, f"--input={bucket.uri('in/**/*.dcm')}", "--run_id=second") == 0
+    reads = [e.path for e in bucket.proxy.seen if e.range and "in/day=" in e.path]
+    assert {"day=7/site/011.dcm" in path for path in reads} == {True}
 
 
 def test_a_table_of_files_stands_in_the_place_of_listing(
