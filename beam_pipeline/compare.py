@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from apache_beam.io.filesystem import BeamIOError
 
-from beam_pipeline import comparison, comparison_text, finished, runs
-from beam_pipeline.agreement import Share
-from beam_pipeline.comparison import Comparison
+from beam_pipeline import runs
+from beam_pipeline.comparison import figures, finished, page
+from beam_pipeline.comparison.agreement import Share
+from beam_pipeline.comparison.figures import Comparison
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -56,13 +57,13 @@ def run(request: Request) -> list[str]:
             f"both are the run {a.path}: name another as OUTPUT/runs/ID, or as "
             "OUTPUT~1 the one before the newest"
         )
-    found, changed = comparison.compare(a, b, request.movers)
+    found, changed = figures.compare(a, b, request.movers)
     if request.json:
         text = json.dumps(dataclasses.asdict(found), indent=2, ensure_ascii=False)
         _write(request.json, f"{text}\n".encode())
     if request.rows:
         _write(request.rows, runs.to_parquet(changed))
-    comparison_text.show(found)
+    page.show(found)
     broken = broken_limits(found, request)
     for limit in broken:
         _LOGGER.error("Limit broken: %s", limit)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from beam_pipeline import saved_model, staging
 from beam_pipeline.errors import Failure, Unreadable
-from beam_pipeline.manifest import ManifestError
+from beam_pipeline.manifest import DEFAULT_MODEL, ManifestError
 from beam_pipeline.records import Outcome, Ready
 from beam_pipeline.saved_model import Inference, OutOfMemory, SavedModel
 from beam_pipeline.storage import Settings
@@ -49,7 +49,8 @@ class SavedModelHandler(ModelHandler[Ready | Outcome, Outcome, "OnDemand"]):
         digest: str | None = None,
     ) -> None:
         super().__init__()
-        self._model_dir = model_dir
+        # The model in the box is elsewhere on another machine.
+        self._model_dir = None if model_dir == str(DEFAULT_MODEL) else model_dir
         self._storage = storage
         self._digest = digest
         self._batch_size = batch_size
@@ -59,10 +60,11 @@ class SavedModelHandler(ModelHandler[Ready | Outcome, Outcome, "OnDemand"]):
         return OnDemand(self._load)
 
     def _load(self) -> SavedModel:
-        model = saved_model.load(staging.model(self._model_dir, self._storage))
+        where = self._model_dir or DEFAULT_MODEL
+        model = saved_model.load(staging.model(where, self._storage))
         if self._digest not in (None, model.digest):
             raise ManifestError(
-                f"{self._model_dir} holds another model than when the run began: "
+                f"{where} holds another model than when the run began: "
                 f"{model.digest}, expected {self._digest}"
             )
         preparation = model.manifest.preparation

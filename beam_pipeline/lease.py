@@ -59,6 +59,8 @@ def require(run: Run) -> None:
         Held: another run has taken the output over, or had, and has ended.
     """
     holder = _read(_path(run, "_lock" if _on_disk(run) else "_lease.json"))
+    if holder is None and run.is_detached:
+        return
     if holder is None:
         raise Held(f"run {run.run_id} no longer holds --output {run.output}")
     if holder.get("run_id") != run.run_id:

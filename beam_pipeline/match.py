@@ -9,9 +9,8 @@ from functools import partial
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
 
-from beam_pipeline import input_manifest, metadata, storage
+from beam_pipeline import counts, input_manifest, metadata, storage
 from beam_pipeline.known import KnownFile, by_uri, looked_up
 from beam_pipeline.metadata import PathPattern
 from beam_pipeline.pseudonyms import Pseudonyms
@@ -21,7 +20,6 @@ from beam_pipeline.storage import Settings
 SOURCES, CARRIED = "sources", "carried"
 UNMATCHED_METADATA = "metadata_without_file"
 UNMATCHED_PATH = "path_without_match"
-_METRICS = "beam_pipeline"
 # Files of a manifest without sizes: each costs a round trip.
 _ASKED = 256
 _ASKED_AT_ONCE = 16
@@ -116,6 +114,7 @@ def _found(sources: list[Source], settings: Settings) -> Iterator[Source]:
 
 
 def _by_uri(source: Source, pseudonyms: Pseudonyms | None) -> tuple[str, Source]:
+    counts.count(counts.FOUND)
     return _rekeyed((source.uri, source), pseudonyms)
 
 
@@ -143,20 +142,21 @@ class _Join(beam.DoFn):
         described: Metadata | None = next(iter(found["metadata"]), None)
         if source is None:
             if described is not None:
-                Metrics.counter(_METRICS, UNMATCHED_METADATA).inc()
+                counts.count(UNMATCHED_METADATA)
             return
+        counts.count(counts.LISTED)
         element = looked_up(self._described(source, described), found["known"])
         if isinstance(element, Source):
             yield element
         else:
-            Metrics.counter(_METRICS, CARRIED).inc()
+            counts.count(counts.CARRIED)
             yield beam.pvalue.TaggedOutput(CARRIED, element)
 
     def _described(self, source: Source, described: Metadata | None) -> Source:
         if described is None and self._path_pattern is not None:
             described = self._path_pattern.of(source.uri)
             if described is None:
-                Metrics.counter(_METRICS, UNMATCHED_PATH).inc()
+                counts.count(UNMATCHED_PATH)
         if described is None:
             return source
         digest = metadata.digest(described, self._pseudonyms)

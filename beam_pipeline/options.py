@@ -8,11 +8,14 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from pathlib import Path
 
+from beam_pipeline import dates
 from beam_pipeline.limits import Limits
 from beam_pipeline.manifest import DEFAULT_MODEL
 
@@ -27,6 +30,8 @@ _COMPARED = {
     "changed_decisions": "the files with a score in both is decided otherwise",
     "status_changes": "the files in both has another status",
 }
+# Paths that may be another every day.
+_DATED = ("input", "input_manifest", "output", "metadata")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
 
@@ -42,6 +47,7 @@ class ScoringOptions:
         input: patterns and folders.
         input_manifest: tables of files.
         output: folder or bucket prefix of all runs.
+        date: what `{date}` in paths stood for.
         model: model directory, or the URI of one.
         allow_unblessed: whether a model may score that its manifest does not bless.
         operating_point: name of the thresholds, or None.
@@ -63,12 +69,14 @@ class ScoringOptions:
         max_error_rate: share of ERROR rows above which the exit code is 3.
         max_reject_rate: share of REJECTED rows above which the exit code is 3.
         min_inputs: files listed below which the exit code is 3.
+        metrics_file: where metrics for node_exporter are written, or None.
         beam: flags that are Beam's, and those after `--`, unchanged.
     """
 
     input: tuple[str, ...]
     input_manifest: tuple[str, ...]
     output: str
+    date: str
     model: str
     allow_unblessed: bool
     operating_point: str | None
@@ -90,6 +98,7 @@ class ScoringOptions:
     max_error_rate: float
     max_reject_rate: float
     min_inputs: int
+    metrics_file: Path | None
     beam: tuple[str, ...]
 
 
@@ -119,6 +128,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where runs are written",
     )
+    add(
+        "--date",
+        type=_day,
+        default="yesterday",
+        metavar="DAY",
+        help="what {date} or, say, {date:%%Y/%%m/%%d} in paths stands for: 2026-11-20, "
+        "today or yesterday, of this machine's time zone (default: %(default)s)",
+    )
     add_model(parser)
     add(
         "--allow_unblessed",
@@ -146,7 +163,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--run_id",
         type=_run_id,
-        default=None,
+        default=datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ"),
         metavar="ID",
         help="name of the run (default: the time, UTC)",
     )
@@ -195,6 +212,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="exit with 3 when fewer files are found (default: %(default)s)",
+    )
+    add_metrics_file(parser)
+
+
+def add_metrics_file(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the flag that names a metrics file."""
+    parser.add_argument(
+        "--metrics_file",
+        type=_metrics_file,
+        metavar="FILE",
+        help="write how the run ended to FILE.prom, for node_exporter's textfile "
+        "collector",
     )
 
 
@@ -309,10 +338,38 @@ def add_comparing(parser: argparse.ArgumentParser) -> None:
         )
 
 
+def metrics_file(argv: Sequence[str]) -> Path | None:
+    """The metrics file among flags that could not be parsed."""
+    parser = argparse.ArgumentParser(
+        add_help=False, allow_abbrev=False, exit_on_error=False
+    )
+    add_metrics_file(parser)
+    try:
+        found: Path | None = parser.parse_known_args(argv)[0].metrics_file
+    except argparse.ArgumentError:
+        return None
+    return found
+
+
+def fill_dates(arguments: argparse.Namespace) -> None:
+    """Put the day into the paths in parsed `arguments` that have a place for it.
+
+    Raises:
+        ValueError: braces in a path that are none for a day.
+    """
+    day = date.fromisoformat(arguments.date)
+    for name in _DATED:
+        value = getattr(arguments, name, None)
+        if isinstance(value, list):
+            setattr(arguments, name, [dates.fill(each, day) for each in value])
+        elif value is not None:
+            setattr(arguments, name, dates.fill(value, day))
+
+
 def scoring_options(
     arguments: argparse.Namespace, beam_flags: Sequence[str]
 ) -> ScoringOptions:
-    """The options in parsed `arguments`; the run gets its name here."""
+    """The options in parsed `arguments`."""
     given = {
         name: getattr(arguments, name)
         for name in ScoringOptions.__dataclass_fields__
@@ -331,7 +388,6 @@ def scoring_options(
         raise UsageError(
             "--deidentify needs --pseudonym_key_file: a secret to hash with"
         )
-    given["run_id"] = arguments.run_id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     return ScoringOptions(**given, beam=tuple(beam_flags))
 
 
@@ -395,6 +451,24 @@ def _duration(text: str) -> float:
     return value
 
 
+def _day(text: str) -> str:
+    try:
+        return dates.parse(text).isoformat()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _metrics_file(text: str) -> Path:
+    path = Path(text).absolute()
+    if path.suffix != ".prom":
+        raise argparse.ArgumentTypeError(
+            f"node_exporter reads only names that end with .prom, not {path.name!r}"
+        )
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
+    return path
+
+
 def _seconds(text: str) -> float:
     value = float(text)
     if not 0 <= value < math.inf:
@@ -405,7 +479,7 @@ def _seconds(text: str) -> float:
 def _folder(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty; is a variable not set?")
-    return text
+    return text if "://" in text else os.path.abspath(text)
 
 
 def _run_id(text: str) -> str:

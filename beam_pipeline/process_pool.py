@@ -193,7 +193,9 @@ def serve(descriptor: str) -> None:
 
 
 def _confine(allowance: Allowance) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Sent to a whole group, they would look like a crash; it ends with its parent.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     # A core file would hold a patient's image.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     used = _data_bytes()

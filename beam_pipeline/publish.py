@@ -18,7 +18,7 @@ import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsList, AsSingleton
 
-from beam_pipeline import lease, records, runs, studies, tables
+from beam_pipeline import lease, records, runs, studies, summary, tables
 from beam_pipeline.carry import EarlierInstances
 from beam_pipeline.decide import Policy
 from beam_pipeline.records import Study
@@ -215,15 +215,20 @@ def finish(
     counts: Counts = Counter()
     for segment in segments:
         counts.update(dict(segment.counts))
-    document = {
+    finished = datetime.now(UTC)
+    document: dict[str, Any] = {
         **run.document,
-        "finished": datetime.now(UTC).isoformat(),
+        "finished": finished.isoformat(),
+        "seconds": (finished - datetime.fromisoformat(run.started)).total_seconds(),
         "listed": listed,
         "rows": rows,
         "carried": sum(segment.carried for segment in segments),
         "studies": sum(file.rows for file in study_files),
         "statuses": _by_status(counts),
         "reasons": _by_reason(counts),
+    }
+    document |= {
+        "broken_limits": summary.broken_limits(document),
         "files": [asdict(file) for file in (*instance_files, *study_files)],
     }
     lease.require(run)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from apache_beam import Pipeline
 from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
     PipelineOptions,
     StandardOptions,
     _BeamArgumentParser,
@@ -16,6 +19,24 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import (
 )
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
+from beam_pipeline import dataflow
+from beam_pipeline.options import ScoringOptions
+
+
+class InThread(FnApiRunner):
+    """The in-process runner, in a thread of its own.
+
+    Beam takes an interrupt of the thread that works for a DoFn's error, and one that
+    comes while TensorFlow works has to wait; whose thread waits is interrupted at once.
+    """
+
+    def run_pipeline(self, pipeline: Pipeline, options: PipelineOptions) -> Any:
+        work = ThreadPoolExecutor(1, "run")
+        try:
+            return work.submit(super().run_pipeline, pipeline, options).result()
+        finally:
+            work.shutdown(wait=False)
+
 
 def beam_flags() -> set[str]:
     """Every flag that Beam's Python SDK knows."""
@@ -24,6 +45,27 @@ def beam_flags() -> set[str]:
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(parser)
     return set(parser._option_string_actions)
+
+
+def check(options: ScoringOptions, beam_options: PipelineOptions) -> None:
+    """Refuse what the runner that was asked for cannot do; add what it needs.
+
+    Raises:
+        UsageError: which flag, and what to give instead.
+    """
+    if _is_dataflow(beam_options):
+        dataflow.check(options, beam_options)
+
+
+def template(options: PipelineOptions) -> str | None:
+    """Where the job is only described, to be run later; None where it runs now."""
+    path: str | None = options.view_as(GoogleCloudOptions).template_location
+    return path if _is_dataflow(options) else None
+
+
+def _is_dataflow(options: PipelineOptions) -> bool:
+    name = options.view_as(StandardOptions).runner or ""
+    return name.rpartition(".")[2].lower() in ("dataflow", "dataflowrunner")
 
 
 def of(options: PipelineOptions) -> Any:
@@ -36,7 +78,7 @@ def of(options: PipelineOptions) -> Any:
     if name not in (None, "FnApiRunner"):
         return name
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
-    return FnApiRunner(
+    return InThread(
         provision_info=ExtendedProvisionInfo(
             beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
         )

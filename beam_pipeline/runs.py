@@ -32,6 +32,7 @@ class Run:
         basis: what its rows rest on.
         inputs: digest of what it was to list.
         about: model, options and versions, for `run.json`.
+        is_detached: whether no process waits for it, which would hold the output.
     """
 
     output: str
@@ -40,6 +41,7 @@ class Run:
     basis: Basis
     inputs: str
     about: Mapping[str, Any]
+    is_detached: bool = False
 
     @property
     def document(self) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,6 +33,7 @@ from beam_pipeline import (
     summary,
 )
 from beam_pipeline.decide import Policy
+from beam_pipeline.ending import NothingMatched
 from beam_pipeline.images import rules
 from beam_pipeline.images.eligibility import Rules
 from beam_pipeline.known import files_of
@@ -41,6 +41,7 @@ from beam_pipeline.match import Match
 from beam_pipeline.metadata import PathPattern
 from beam_pipeline.options import ScoringOptions, UsageError
 from beam_pipeline.pipeline import ScoreRadiographs
+from beam_pipeline.progress import Progress
 from beam_pipeline.pseudonyms import Pseudonyms
 from beam_pipeline.runs import Run
 from beam_pipeline.storage import Fault, Settings
@@ -60,11 +61,8 @@ _PATHS = (
     "calibration",
     "eligibility",
     "pseudonym_key_file",
+    "metrics_file",
 )
-
-
-class NothingMatched(Exception):
-    """No file matches any of the patterns."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +84,7 @@ def prepare(options: ScoringOptions) -> Job:
         NothingMatched: no file to score.
     """
     beam_options = PipelineOptions(list(options.beam))
+    runner.check(options, beam_options)
     FileSystems.set_options(beam_options)
     reached = Settings.of(
         beam_options.get_all_options(drop_default=True),
@@ -126,6 +125,7 @@ def prepare(options: ScoringOptions) -> Job:
         basis=score.policy.basis,
         inputs=_inputs(files),
         about=_about(options, score.policy),
+        is_detached=runner.template(beam_options) is not None,
     )
     _check_inputs(files, reached)
     _check_output(run, files.patterns)
@@ -148,28 +148,34 @@ def _pseudonyms(options: ScoringOptions, reached: Settings) -> Pseudonyms | None
     return Pseudonyms(path, options.deidentify, reached)
 
 
-def run(job: Job) -> list[str]:
-    """Run the job and print its summary; the limits that it broke.
+def run(job: Job) -> dict[str, Any]:
+    """Run the job and print its summary; what its `run.json` says.
 
     Who runs it holds the output.
     """
-    clock = time.monotonic()
     retention.clean(job.run.output)
     known = files_of(job.run, rescore=job.options.rescore)
     runs.begin(job.run)
-    with beam.Pipeline(runner.of(job.beam_options), job.beam_options) as running:
+    with (
+        Progress(),
+        beam.Pipeline(runner.of(job.beam_options), job.beam_options) as running,
+    ):
         pipeline.build(running, job.match, job.score, job.run, known)
+    if template := runner.template(job.beam_options):
+        print(f"The job is described in {template}; nothing has run yet")
+        return {"broken_limits": []}
     _warn_of_metadata(running.result)
     with FileSystems.open(job.run.record("run.json")) as stream:
-        document = json.loads(stream.read())
+        document: dict[str, Any] = json.loads(stream.read())
     retention.close(job.run)
     if job.options.keep_runs is not None:
         retention.retire(job.run.output, job.options.keep_runs)
-    print(summary.text(document, job.run.output, time.monotonic() - clock))
-    broken = summary.broken_limits(document, job.options)
-    for limit in broken:
-        _LOGGER.error("Limit broken: %s", limit)
-    return broken
+    print(summary.text(document, job.run.output))
+    for broken in document["broken_limits"]:
+        _LOGGER.error(
+            "Limit broken: --%(limit)s is %(allowed)g, and it is %(found).3g", broken
+        )
+    return document
 
 
 _WARNINGS = {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from beam_pipeline.options import ScoringOptions
+# Flags that set a limit to a whole run.
+LIMITS = ("max_error_rate", "max_reject_rate", "min_inputs")
 
 
-def text(document: dict[str, Any], output: str, seconds: float) -> str:
+def text(document: dict[str, Any], output: str) -> str:
     """What a person wants to know when a run has ended, in a few lines."""
-    lines = [f"{document['listed']} files in {seconds:.1f} s"]
+    lines = [f"{document['listed']} files in {document['seconds']:.1f} s"]
     for status, count in document["statuses"].items():
         lines.append(f"  {count:>9,} {status}")
         for reason, n in document["reasons"].get(status, {}).items():
@@ -18,17 +19,26 @@ def text(document: dict[str, Any], output: str, seconds: float) -> str:
     return "\n".join(lines)
 
 
-def broken_limits(document: dict[str, Any], options: ScoringOptions) -> list[str]:
-    """What in a finished run's `run.json` breaks a limit that the options set."""
-    listed = max(document["listed"], 1)
-    errors = document["statuses"]["ERROR"] / listed
-    rejected = document["statuses"]["REJECTED"] / listed
-    limits = [
-        (errors > options.max_error_rate, f"{errors:.1%} ERROR, --max_error_rate"),
-        (
-            rejected > options.max_reject_rate,
-            f"{rejected:.1%} REJECTED, --max_reject_rate",
-        ),
-        (listed < options.min_inputs, f"{listed} files, --min_inputs"),
+def broken_limits(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """What in a finished run's `run.json` breaks a limit that its options set.
+
+    Returns:
+        of each the flag as `limit`, what it is as `allowed`, and what was `found`.
+    """
+    listed, statuses = document["listed"], document["statuses"]
+    found = {
+        "max_error_rate": statuses["ERROR"] / max(listed, 1),
+        "max_reject_rate": statuses["REJECTED"] / max(listed, 1),
+        "min_inputs": listed,
+    }
+    asked = document.get("options", {})
+    broken = {
+        "max_error_rate": found["max_error_rate"] > asked.get("max_error_rate", 1),
+        "max_reject_rate": found["max_reject_rate"] > asked.get("max_reject_rate", 1),
+        "min_inputs": found["min_inputs"] < asked.get("min_inputs", 0),
+    }
+    return [
+        {"limit": name, "allowed": asked[name], "found": found[name]}
+        for name in LIMITS
+        if broken[name]
     ]
-    return [message for is_broken, message in limits if is_broken]

@@ -12,9 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
 
-from beam_pipeline import runs, tables
+from beam_pipeline import counts, runs, tables
 from beam_pipeline.records import Outcome
 from beam_pipeline.runs import Run, Segment
 from beam_pipeline.tables import INSTANCES
@@ -22,7 +21,6 @@ from beam_pipeline.tables import INSTANCES
 _SEGMENT_ROWS = runs.ROW_GROUP_ROWS
 # What a run that is killed has to score again.
 _SEGMENT_SECONDS = 30.0
-_METRICS = "beam_pipeline"
 
 
 class WriteSegments(beam.DoFn):
@@ -36,7 +34,7 @@ class WriteSegments(beam.DoFn):
         self._rows: list[Outcome] = []
 
     def process(self, outcome: Outcome) -> Iterator[Segment]:
-        Metrics.counter(_METRICS, str(outcome.status)).inc()
+        counts.count(str(outcome.status))
         if not self._rows:
             self._due = time.monotonic() + _SEGMENT_SECONDS
         self._rows.append(outcome)
@@ -54,9 +52,9 @@ class WriteSegments(beam.DoFn):
 
 def segment(run: Run, rows: Sequence[Outcome]) -> Segment:
     """Write `rows` as one segment in the journal of `run`."""
-    counts = Counter((str(row.status), row.reason) for row in rows)
+    found = Counter((str(row.status), row.reason) for row in rows)
     # A bundle that is tried again writes again: the name must be a new one.
     path = run.journal(f"segment-{uuid.uuid4().hex}.parquet")
     runs.write_bytes(path, runs.to_parquet(tables.table(rows, INSTANCES)))
     carried = sum(row.carried_from is not None for row in rows)
-    return Segment(path, len(rows), tuple(sorted(counts.items(), key=str)), carried)
+    return Segment(path, len(rows), tuple(sorted(found.items(), key=str)), carried)

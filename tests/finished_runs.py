@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from beam_pipeline import runs, tables
-from beam_pipeline.finished import FinishedRun
+from beam_pipeline.comparison.finished import FinishedRun
 from beam_pipeline.records import Outcome, Status, Study
 from beam_pipeline.tables import INSTANCES, STUDIES
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from beam_pipeline import options, tables
+from beam_pipeline.ending import ExitCode
 from beam_pipeline.errors import Failure, Flag, Rejection, StudyReason
 from trainer import recipes
 from trainer.recipes import Recipe
@@ -49,6 +50,13 @@ def test_the_readme_draws_the_tree_that_there_is() -> None:
         if path.name != "__init__.py"
     }
     assert {path for path in drawn if path.endswith(".py")} == modules
+
+
+def test_the_readme_lists_the_exit_codes_that_there_are() -> None:
+    table = README.split("| exit code of `score` |")[1].split("\n\n")[0]
+    first = re.findall(r"^\| ([\d, ]+) \|", table, re.MULTILINE)
+    codes = [int(code) for cell in first for code in cell.split(", ")]
+    assert codes == [int(code) for code in ExitCode]
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -216,6 +216,9 @@ def test_deidentified_not_even_a_path_or_uid_is_left(
         f"--pseudonym_key_file={key}",
     )
     assert not marks_of(said)
+    [last] = [line for line in said.splitlines() if line.startswith("radiograph-")]
+    assert "exit_code=0" in last
+    assert "/" not in last
     rows = tables(tmp_path / "out")
     assert not marks_of("\n".join(map(str, rows)))
     instances = [row for row in rows if "source_uri" in row]

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,15 @@ def test_a_job_that_outlived_its_run_publishes_nothing(tmp_path: Path) -> None:
             lease.require(radiographs.run(tmp_path, "before"))
     with pytest.raises(lease.Held, match="no longer holds"):
         lease.require(run)
+
+
+def test_a_job_that_nobody_waits_for_publishes_unless_another_holds_it(
+    tmp_path: Path,
+) -> None:
+    detached = replace(radiographs.run(tmp_path, "template"), is_detached=True)
+    lease.require(detached)
+    with (
+        lease.held(radiographs.run(tmp_path)),
+        pytest.raises(lease.Held, match="held by run night"),
+    ):
+        lease.require(detached)

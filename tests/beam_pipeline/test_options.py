@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,24 @@ def test_every_flag_has_help_and_a_place_in_the_options() -> None:
     fields = set(options.ScoringOptions.__dataclass_fields__) - {"beam", "limits"}
     assert names == fields | limits
     assert all(action.help for action in parser._actions)
+
+
+def test_the_day_stands_in_every_path_that_may_be_another_every_day() -> None:
+    parser = argparse.ArgumentParser()
+    options.add_arguments(parser)
+    argv = ["--input=/a/{date}", "--input=/b/{date:%d.%m.}/**", "--date=2026-03-07"]
+    argv += ["--output=/out/{date:%Y}", "--metadata=/m/{date}.csv"]
+    arguments = parser.parse_args(argv)
+    options.fill_dates(arguments)
+    found = options.scoring_options(arguments, ())
+    assert found.input == ("/a/2026-03-07", "/b/07.03./**")
+    assert (found.output, found.metadata) == ("/out/2026", "/m/2026-03-07.csv")
+    assert found.date == "2026-03-07"
+
+
+def test_the_output_is_named_from_the_root() -> None:
+    assert parse("--input=a", "--output=b").output == str(Path("b").absolute())
+    assert parse("--input=a", "--output=s3://b/c").output == "s3://b/c"
 
 
 def test_inputs_add_up_and_a_run_has_a_name() -> None:
@@ -52,6 +71,9 @@ def test_inputs_add_up_and_a_run_has_a_name() -> None:
         ("--max_file_bytes", "-5"),
         ("--metadata", "a.csv", "--path_pattern", "(?P<view_position>PA)"),
         ("--eligibility", "rules.toml", "--no_eligibility"),
+        ("--date", "20 March"),
+        ("--metrics_file", "a.txt"),
+        ("--metrics_file", "no/such/folder/a.prom"),
     ],
     ids=" ".join,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -120,11 +121,23 @@ def test_a_threshold_of_ones_own_decides(
 def test_broken_limits_give_exit_code_3(
     export: Export, model_dir: Path, tmp_path: Path
 ) -> None:
-    folder, _ = export
+    folder, expected = export
     for flag in ("--max_error_rate=0.1", "--max_reject_rate=0.1", "--min_inputs=9"):
         output = tmp_path / flag
         assert score(folder, output, model_dir, flag) == 3
         assert list(output.glob("runs/*/_SUCCESS"))
+        [record] = output.glob("runs/*/run.json")
+        document = json.loads(record.read_text())
+        [broken] = document["broken_limits"]
+        assert f"--{broken['limit']}={broken['allowed']:g}" == flag
+        statuses, listed = document["statuses"], len(expected)
+        found = {
+            "max_error_rate": statuses["ERROR"] / listed,
+            "max_reject_rate": statuses["REJECTED"] / listed,
+            "min_inputs": listed,
+        }
+        assert broken["found"] == found[broken["limit"]]
+        assert 0 < document["seconds"] < 300
 
 
 def test_worker_processes_give_the_same_rows(
@@ -337,9 +350,16 @@ def heeded_sigint() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)],
+)
 def test_an_interrupted_run_leaves_no_success_and_no_half_file(
-    model_dir: Path, tmp_path: Path, kind: signal.Signals, heeded_sigint: None
+    model_dir: Path,
+    tmp_path: Path,
+    kind: signal.Signals,
+    code: int,
+    heeded_sigint: None,
 ) -> None:
     (tmp_path / "in").mkdir()
     noise = radiographs.gradient(1500, 1500)
@@ -349,12 +369,16 @@ def test_an_interrupted_run_leaves_no_success_and_no_half_file(
     command = [sys.executable, "-m", "beam_pipeline", "score"]
     command += [f"--input={tmp_path / 'in'}", f"--output={tmp_path / 'out'}"]
     command += [f"--model={model_dir}"]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     while not (tmp_path / "out" / "_journal").exists():
         time.sleep(0.1)
     time.sleep(6)
     process.send_signal(kind)
-    assert process.wait(20) != 0
+    said, _ = process.communicate(timeout=20)
+    assert process.returncode == code
+    if kind != signal.SIGKILL:
+        assert re.search(rf"^{kind.name}: run \S+ is not complete$", said, re.MULTILINE)
+        assert f" exit_code={code} " in said.splitlines()[-1]
     left = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert not [path for path in left if path.name == "_SUCCESS"]
     for path in left:

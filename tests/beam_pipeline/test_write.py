@@ -33,7 +33,8 @@ def test_segments_are_bounded_in_time(
 ) -> None:
     run = radiographs.run(tmp_path / "out")
     monkeypatch.setattr(write, "_SEGMENT_SECONDS", 0.0)
-    outcomes = [Outcome.of(Source(f"{i}")) for i in range(3)]
+    empty = Unreadable(Failure.EMPTY_FILE, "0 bytes")
+    outcomes = [Outcome.of(Source(f"{i}")).ended(empty) for i in range(3)]
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         made = pipeline | beam.Create(outcomes, reshuffle=False)
         _ = made | beam.ParDo(WriteSegments(run))

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
-from beam_pipeline.agreement import Decisions, Differences, Drift, Share
-from beam_pipeline.comparison import Comparison, Mover, Side, Studies
+from beam_pipeline.comparison.agreement import Decisions, Differences, Drift, Share
+from beam_pipeline.comparison.figures import Comparison, Mover, Side, Studies
 
 Lines = list[str | Table]
 

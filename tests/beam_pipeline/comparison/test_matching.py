@@ -7,8 +7,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from beam_pipeline import matching
-from beam_pipeline.matching import COLUMNS, Matching
+from beam_pipeline.comparison import matching
+from beam_pipeline.comparison.matching import COLUMNS, Matching
 
 _TYPES = [pa.string(), pa.int64(), pa.string(), pa.string()]
 Row = tuple[str, int | None, str | None, str | None]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from beam_pipeline import finished
+from beam_pipeline.comparison import finished
 from tests import finished_runs
 from tests.finished_runs import scored
 

@@ -14,10 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_pipeline import agreement, matching
-from beam_pipeline.agreement import Decisions, Differences, Drift, Scores, Share
-from beam_pipeline.finished import FinishedRun
-from beam_pipeline.pairs import NAMES, Pairs
+from beam_pipeline.comparison import agreement, matching
+from beam_pipeline.comparison.agreement import (
+    Decisions,
+    Differences,
+    Drift,
+    Scores,
+    Share,
+)
+from beam_pipeline.comparison.finished import FinishedRun
+from beam_pipeline.comparison.pairs import NAMES, Pairs
 from beam_pipeline.records import Status
 
 _DECIDED = ["status", "reason", "score", "positive"]

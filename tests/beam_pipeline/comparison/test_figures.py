@@ -5,9 +5,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from beam_pipeline import comparison, comparison_text
-from beam_pipeline.agreement import QUANTILES
-from beam_pipeline.comparison import Comparison, Transition
+from beam_pipeline.comparison import figures, page
+from beam_pipeline.comparison.agreement import QUANTILES
+from beam_pipeline.comparison.figures import Comparison, Transition
 from beam_pipeline.records import Outcome, Status, Study
 from tests import finished_runs
 from tests.finished_runs import scored, study, unscored
@@ -43,7 +43,7 @@ def compared(
     studies: tuple[list[Study], list[Study]] = ([], []),
     movers: int = 10,
 ) -> tuple[Comparison, pa.Table]:
-    return comparison.compare(
+    return figures.compare(
         finished_runs.write(tmp_path, "a", a, studies[0]),
         finished_runs.write(tmp_path, "b", b, studies[1]),
         movers,
@@ -175,7 +175,7 @@ def test_runs_with_little_in_them_can_be_compared(
     assert (found.differences is None) == (not (a == b == FINE))
     assert (found.drift is None) == (not (a == b == FINE))
     assert found.movers == []
-    comparison_text.show(found)
+    page.show(found)
     text = capsys.readouterr().out
     assert all(line in text for line in lines), text
 
@@ -192,7 +192,7 @@ def test_the_text_fits_and_names_no_path(
     a = [*A, scored("Canary^Patient", 0.001, **long)]
     b = [*B, scored("Canary^Patient", 0.999, **long)]
     found, _ = compared(tmp_path, a, b, ([study("1", 0.1)], [study("1", 0.8)]))
-    comparison_text.show(found)
+    page.show(found)
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= width
     assert "Canary" not in text
@@ -206,7 +206,7 @@ def test_many_kinds_of_change_are_summed_up(
 ) -> None:
     a = [unscored(f"{i}", ERROR, f"REASON_{i:02}") for i in range(25)]
     found, _ = compared(tmp_path, a, [scored(f"{i}", 0.1) for i in range(25)])
-    comparison_text.show(found)
+    page.show(found)
     text = capsys.readouterr().out
     assert "5 other changes" in text
     assert len(found.transitions) == 25

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_pipeline.agreement import Flags, Scores
-from beam_pipeline.matching import Rows
+from beam_pipeline.comparison.agreement import Flags, Scores
+from beam_pipeline.comparison.matching import Rows
 
 # What tells a person, or the archive, which file it is.
 NAMES = ("source_digest", "study_instance_uid", "sop_instance_uid")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2_contingency
 
-from beam_pipeline import agreement
+from beam_pipeline.comparison import agreement
 
 
 @pytest.mark.parametrize(
