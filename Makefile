@@ -11,8 +11,8 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALLED := setup.py pyproject.toml constraints.txt
 
-.PHONY: demo test test-slow image-test mutants check deploy-check wheel bench fuzz constraints
-.PHONY: clean help
+.PHONY: demo test test-slow flink-test image-test mutants check deploy-check wheel bench fuzz
+.PHONY: constraints clean help
 
 demo: .venv/demo.stamp
 	$(BIN)/python demo/assemble.py demo/export
@@ -27,6 +27,11 @@ test: .venv/test.stamp
 
 test-slow: .venv/test.stamp
 	$(BIN)/python -m pytest -m slow
+
+# On a cluster of Flink that it starts: needs Java 11 or 17, and Maven the first time.
+# Another Flink: FLINK_VERSION=2.2.1 JOB_SERVER_JAR=FILE; docs/flink.md.
+flink-test: .venv/test.stamp
+	$(BIN)/python -m pytest -m flink tests/flink
 
 # The Dockerfile's steps in a bare Debian root: needs root, debootstrap, Go; 10 minutes.
 image-test: .venv/dev.stamp

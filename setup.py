@@ -67,6 +67,7 @@ setup(
     entry_points={
         "console_scripts": [
             "beam-pipeline=beam_pipeline.__main__:main",
+            "beam-pipeline-worker=beam_pipeline.worker:main",
             "trainer=trainer.__main__:main",
         ]
     },

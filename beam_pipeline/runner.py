@@ -19,7 +19,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import (
 )
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
-from beam_pipeline import dataflow
+from beam_pipeline import dataflow, flink
 from beam_pipeline.options import ScoringOptions
 
 
@@ -53,19 +53,23 @@ def check(options: ScoringOptions, beam_options: PipelineOptions) -> None:
     Raises:
         UsageError: which flag, and what to give instead.
     """
-    if _is_dataflow(beam_options):
+    asked = _name(beam_options)
+    if asked == "dataflow":
         dataflow.check(options, beam_options)
+    elif asked == "flink":
+        flink.check(options, beam_options)
 
 
 def template(options: PipelineOptions) -> str | None:
     """Where the job is only described, to be run later; None where it runs now."""
     path: str | None = options.view_as(GoogleCloudOptions).template_location
-    return path if _is_dataflow(options) else None
+    return path if _name(options) == "dataflow" else None
 
 
-def _is_dataflow(options: PipelineOptions) -> bool:
+def _name(options: PipelineOptions) -> str:
+    """The runner that was asked for, as Beam takes it: in any case, short or long."""
     name = options.view_as(StandardOptions).runner or ""
-    return name.rpartition(".")[2].lower() in ("dataflow", "dataflowrunner")
+    return str(name.rpartition(".")[2].lower().removesuffix("runner"))
 
 
 def of(options: PipelineOptions) -> Any:

@@ -189,8 +189,9 @@ def _warn_of_metadata(result: Any) -> None:
     for name, warning in _WARNINGS.items():
         named = MetricsFilter().with_name(name)
         for counter in result.metrics().query(named)["counters"]:
-            if counter.committed:
-                _LOGGER.warning(warning, counter.committed)
+            # Some runners count what was attempted and no more.
+            if counter.result:
+                _LOGGER.warning(warning, counter.result)
 
 
 def _check_output(run: Run, patterns: Sequence[str]) -> None:
