@@ -4,9 +4,10 @@
     python -m benchmarks.nights 25000 100000 --model MODEL_DIR
 
 For each size an archive of DICOM files of 96 × 96 pixels, two to a study, is scored
-with the model in the box, or with another: a first night, a second one, one with another threshold, and
-into another output one that is killed when half of the files are in the journal, and
-the one after it. The archive lies in the temporary folder: 20 KB a file.
+with the model in the box, or with another: a first night, a second one, one with
+another threshold, and into another output one that is killed when half of the files are
+in the journal, and the one after it. The archive lies in the temporary folder: 20 KB a
+file.
 """
 
 from __future__ import annotations

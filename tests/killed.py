@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,7 @@ def check_kills(
     undisturbed.run()
     assert len(undisturbed.rows("instances")) == FILES
     chance = random.Random(SEED)
+    in_turn = cycle(chance.sample(list(moments), len(moments)))
     done: Counter[str] = Counter()
     outputs = 0
     while done.total() < kills:
@@ -170,7 +172,7 @@ def check_kills(
         job = Job(folder / f"out-{outputs}", flags)
         while done.total() < kills and not job.is_finished():
             before = job.kept()
-            moment = chance.choice(list(moments))
+            moment = next(in_turn)
             done[moment] += kill(job, moment, chance.uniform(0, moments[moment]))
             scored = job.scored()
             assert len(scored) == len(set(scored))
