@@ -6,8 +6,8 @@
 Each TaskManager has a core of its own, and its Python worker and that worker's reading
 process run on the same core. What a study costs is the difference between two archive
 sizes, so that start-up does not count: seconds of the task that reads and scores, by
-Flink's own clock; bytes that Flink's tasks wrote for other tasks, which may be on other
-machines; and bytes on the loopback device, which also carries what a worker and its own
+Flink's own clock; bytes that its tasks wrote for tasks that may be on other machines;
+and bytes on the loopback device, which also carries what a worker and its own
 TaskManager say to each other. It runs in a network namespace of its own, where nobody
 else's bytes are.
 """
@@ -28,7 +28,6 @@ from tests.flink.cluster import Cluster
 from tests.flink.install import CACHE, Installation, installed
 
 _APART = "SCALING_APART"
-_LOOPBACK = Path("/sys/class/net/lo/statistics/tx_bytes")
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Measured:
     Attributes:
         studies: how many.
         seconds: of the task that reads and scores.
-        exchanged: bytes that tasks wrote for other tasks.
+        exchanged: bytes that tasks wrote for tasks that may be elsewhere.
         loopback: bytes on the loopback device, all processes together.
     """
 
@@ -98,19 +97,41 @@ def study_cost(
 
 def measured(cluster: Cluster, folder: Path, archive: Path) -> Measured:
     """Score `archive` on `cluster`."""
-    before = int(_LOOPBACK.read_text())
+    before = _loopback_bytes()
     command = [sys.executable, "-m", "beam_pipeline", "score", f"--input={archive}"]
     command += [f"--output={folder / f'scored-{archive.name}'}", *cluster.flags]
     command += clusters.process_flags(folder / "beam-pipeline-worker")
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    loopback = int(_LOOPBACK.read_text()) - before
-    vertices = _newest(cluster)["vertices"]
-    (scoring,) = [each for each in vertices if "Score" in each["name"]]
-    exchanged = sum(each["metrics"]["write-bytes"] for each in vertices)
+    loopback = _loopback_bytes() - before
+    job = _newest(cluster)
+    (scoring,) = [each for each in job["vertices"] if "Score" in each["name"]]
+    exchanged = _exchanged_bytes(job, cluster.ask(f"/jobs/{job['jid']}/plan"))
     studies = sum(1 for _ in archive.iterdir())
     found = Measured(studies, scoring["duration"] / 1000, exchanged, loopback)
     print(found, flush=True)
     return found
+
+
+def _exchanged_bytes(job: Any, plan: Any) -> int:
+    """What tasks wrote for tasks that need not be beside them: all but `Forward`."""
+    apart = {
+        source["id"]
+        for node in plan["plan"]["nodes"]
+        for source in node.get("inputs", ())
+        if source["ship_strategy"] != "Forward"
+    }
+    return sum(
+        vertex["metrics"]["write-bytes"]
+        for vertex in job["vertices"]
+        if vertex["id"] in apart
+    )
+
+
+def _loopback_bytes() -> int:
+    """Bytes sent on the loopback device of this network namespace."""
+    lines = Path("/proc/self/net/dev").read_text().splitlines()
+    (counts,) = [line.split(":")[1] for line in lines if line.strip().startswith("lo:")]
+    return int(counts.split()[8])
 
 
 def _newest(cluster: Cluster) -> Any:
