@@ -68,9 +68,11 @@ class Contents:
             Unreadable: the same, in a bucket.
         """
         digest = outcome.source_digest or ""
-        found = _contents(self.path(self.number(digest)), settings).get(digest)
-        if found is None:
+        table = _contents(self.path(self.number(digest)), settings)
+        row = _row_of(digest, table)
+        if row < 0:
             return None
+        [found] = table.slice(row, 1).to_pylist()
         of_pixels = (flag for flag in found["flags"] if flag in PICTURE_FLAGS)
         return replace(
             outcome,
@@ -88,10 +90,16 @@ class Contents:
 
 
 @lru_cache(_FILES_IN_MEMORY)
-def _contents(path: str, settings: Settings) -> dict[str, dict[str, Any]]:
+def _contents(path: str, settings: Settings) -> Any:
     # Here, because most nights nobody asks, and every process would pay for it.
     import pyarrow.parquet as pq
 
     with storage.open(Source(path), settings) as stream:
-        table = pq.read_table(io.BytesIO(stream.read()), use_threads=False)
-    return {row["source_digest"]: row for row in table.to_pylist()}
+        return pq.read_table(io.BytesIO(stream.read()), use_threads=False)
+
+
+def _row_of(digest: str, table: Any) -> int:
+    """Where the content with `digest` is in a table of them; -1 where it is not."""
+    import pyarrow.compute as pc
+
+    return int(pc.index(table["source_digest"], digest).as_py())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from beam_pipeline.records import Source
 
 URI = "uri"
 COLUMNS = (URI, "size", "modified", "etag")
+_LOGGER = logging.getLogger(__name__)
+
 # So many rows are looked at before a run begins.
 _LOOKED_AT = 1000
 
@@ -35,33 +38,55 @@ class InputManifestError(ValueError):
 def read(path: str) -> Iterator[Source]:
     """The files that the table at `path` names, without size where it gives none.
 
+    What is wrong in one of ten million entries does not end the night: an entry without
+    a URI is passed over, one with another value that is none has its URI alone.
+
     Raises:
-        InputManifestError: an unknown column, no URI, or a value that is none of its
-            kind. The message names the row, and never the value.
+        InputManifestError: an unknown column, or no table.
     """
     folder = FileSystems.split(path)[0]
+    for entry, row in _entries(path):
+        try:
+            yield _source(row, folder, entry)
+        except InputManifestError as error:
+            _LOGGER.warning("%s", error)
+            if _uri(row):
+                yield Source(_absolute(folder, _uri(row)))
+
+
+def _entries(path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for number, row in enumerate(_rows(path), 1):
-        where = f"{path}, entry {number}"
-        uri = str(row.get(URI) or "")
-        if not uri.strip():
-            raise InputManifestError(f"{where}: no {URI}")
-        yield Source(
-            uri=_absolute(folder, uri),
-            size=_size(row.get("size"), where),
-            modified=_time(row.get("modified"), where),
-            # Inventories have ETags without quotes, answers to requests with them.
-            etag=str(row.get("etag") or "").strip().strip('"') or None,
-        )
+        yield f"{path}, entry {number}", row
+
+
+def _uri(row: Mapping[str, Any]) -> str:
+    uri = str(row.get(URI) or "")
+    return uri if uri.strip() else ""
+
+
+def _source(row: Mapping[str, Any], folder: str, where: str) -> Source:
+    if not _uri(row):
+        raise InputManifestError(f"{where}: no {URI}")
+    return Source(
+        uri=_absolute(folder, _uri(row)),
+        size=_size(row.get("size"), where),
+        modified=_time(row.get("modified"), where),
+        # Inventories have ETags without quotes, answers to requests with them.
+        etag=str(row.get("etag") or "").strip().strip('"') or None,
+    )
 
 
 def check(path: str) -> list[Source]:
     """The first files that the table at `path` names.
 
     Raises:
-        InputManifestError: as `read` does, or the table cannot be opened.
+        InputManifestError: one without a URI, or a value that is none of its kind; the
+            message names the entry, and never the value. Or no such table.
     """
+    folder = FileSystems.split(path)[0]
+    entries = islice(_entries(path), _LOOKED_AT)
     try:
-        return list(islice(read(path), _LOOKED_AT))
+        return [_source(row, folder, entry) for entry, row in entries]
     except (
         OSError,
         BeamIOError,

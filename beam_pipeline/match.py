@@ -145,7 +145,9 @@ class _Join(beam.DoFn):
                 counts.count(UNMATCHED_METADATA)
             return
         counts.count(counts.LISTED)
-        element = looked_up(self._described(source, described), found["known"])
+        etag = self._pseudonyms.etag(source.etag) if self._pseudonyms else source.etag
+        described_source = self._described(source, described)
+        element = looked_up(described_source, found["known"], etag)
         if isinstance(element, Source):
             yield element
         else:

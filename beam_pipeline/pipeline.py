@@ -17,7 +17,7 @@ from beam_pipeline.images import rules
 from beam_pipeline.images.eligibility import Rules
 from beam_pipeline.index import IndexContents, contents_of
 from beam_pipeline.infer import SavedModelHandler
-from beam_pipeline.known import KnownFile
+from beam_pipeline.known import KnownFile, whole
 from beam_pipeline.limits import Limits
 from beam_pipeline.match import Match
 from beam_pipeline.pseudonyms import Pseudonyms
@@ -146,6 +146,7 @@ def build(
         | "Known" >> beam.Create(known_files)
         # Each is read by whoever is free.
         | "SpreadKnown" >> beam.Reshuffle()
+        | "Whole" >> beam.FlatMap(whole)
     )
     sources, carried = known | "Match" >> match
     contents = _contents(known_files, score, run)

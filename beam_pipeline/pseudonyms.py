@@ -81,12 +81,18 @@ class Pseudonyms:
         return replace(
             outcome,
             source_uri=self.uri(outcome.source_uri),
+            source_etag=self.etag(outcome.source_etag),
             source_digest=self._keyed("digest", outcome.source_digest),
             image_digest=self._keyed("digest", outcome.image_digest),
             study_instance_uid=self._uid(outcome.study_instance_uid),
             series_instance_uid=self._uid(outcome.series_instance_uid),
             sop_instance_uid=self._uid(outcome.sop_instance_uid),
         )
+
+    def etag(self, etag: str | None) -> str | None:
+        """`etag` as rows have it: S3's is, as a rule, the MD5 of the file."""
+        found: str | None = self._keyed("etag", etag) if self.deidentify else etag
+        return found
 
     def of_metadata(self, metadata: Metadata) -> str:
         """What changes when any value in `metadata` does."""

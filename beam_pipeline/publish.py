@@ -233,8 +233,23 @@ def finish(
     }
     lease.require(run)
     _delete_others(run, {file.path for file in (*instance_files, *study_files)})
+    _require_files(run, instance_files, study_files)
     runs.write_json(run.record("run.json"), document)
     runs.write_bytes(run.record("_SUCCESS"), f"{run.run_id}\n".encode())
+
+
+def _require_files(
+    run: Run, instance_files: Iterable[Published], study_files: Iterable[Published]
+) -> None:
+    """Nobody may have taken them away while the others were written."""
+    there = {
+        _relative(path, run)
+        for folder in (run.instances(), run.studies())
+        for path in runs.list_files(folder, "*")
+    }
+    lost = {file.path for file in (*instance_files, *study_files)} - there
+    if lost:
+        raise Unbalanced(f"{len(lost)} files of run {run.run_id} are gone again")
 
 
 def _delete_others(run: Run, written: Collection[str]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +21,10 @@ from beam_pipeline.records import Basis
 from beam_pipeline.storage.patterns import literal
 
 ROW_GROUP_ROWS = 10_000
+
+
+def _token() -> str:
+    return uuid.uuid4().hex
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Run:
         inputs: digest of what it was to list.
         about: model, options and versions, for `run.json`.
         is_detached: whether no process waits for it, which would hold the output.
+        token: of this attempt at the run; another one may have its name.
     """
 
     output: str
@@ -42,6 +49,7 @@ class Run:
     inputs: str
     about: Mapping[str, Any]
     is_detached: bool = False
+    token: str = field(default_factory=_token)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -121,16 +129,25 @@ def write_bytes(path: str, data: bytes) -> None:
     Some bytes, that is: Beam uploads to S3 in parts, and none are refused there.
     """
     # An object in a bucket appears whole, when it is closed; a local file does not.
-    local = FileSystems.get_scheme(path) is None
-    # Readers of a Parquet folder pass over names that begin with an underscore.
-    folder, name = FileSystems.split(path)
-    target = FileSystems.join(folder, f"_{name}.partial") if local else path
+    if FileSystems.get_scheme(path) is None:
+        _write_local(Path(path), data)
+        return
     with FileSystems.create(
-        target, compression_type=CompressionTypes.UNCOMPRESSED
+        path, compression_type=CompressionTypes.UNCOMPRESSED
     ) as stream:
         stream.write(data)
-    if local:
-        FileSystems.rename([target], [path])
+
+
+def _write_local(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Readers of a Parquet folder pass over names that begin with an underscore.
+    partial = path.with_name(f"_{path.name}.partial")
+    with partial.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        # Or a power cut could leave the name without the bytes.
+        os.fsync(stream.fileno())
+    partial.replace(path)
 
 
 def begin(run: Run) -> None:
@@ -170,7 +187,14 @@ def _document(path: str) -> dict[str, Any] | None:
             document: dict[str, Any] = json.loads(stream.read())
     except (OSError, ValueError, BeamIOError):
         return None
-    return document
+    return document if _is_record(document) else None
+
+
+def _is_record(document: Any) -> bool:
+    """Whether a JSON document says what the `run.json` of every version does."""
+    return isinstance(document, dict) and all(
+        isinstance(document.get(name), str) for name in ("run_id", "started")
+    )
 
 
 def delete_folder(folder: str) -> None:

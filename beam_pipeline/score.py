@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -153,7 +154,7 @@ def run(job: Job) -> dict[str, Any]:
 
     Who runs it holds the output.
     """
-    retention.clean(job.run.output)
+    retention.clean(job.run)
     known = files_of(job.run, rescore=job.options.rescore)
     runs.begin(job.run)
     with (
@@ -167,15 +168,25 @@ def run(job: Job) -> dict[str, Any]:
     _warn_of_metadata(running.result)
     with FileSystems.open(job.run.record("run.json")) as stream:
         document: dict[str, Any] = json.loads(stream.read())
-    retention.close(job.run)
-    if job.options.keep_runs is not None:
-        retention.retire(job.run.output, job.options.keep_runs)
+    _tidy(job)
     print(summary.text(document, job.run.output))
     for broken in document["broken_limits"]:
         _LOGGER.error(
             "Limit broken: --%(limit)s is %(allowed)g, and it is %(found).3g", broken
         )
     return document
+
+
+def _tidy(job: Job) -> None:
+    """Delete what is no longer needed; the run is complete, whatever comes of it."""
+    try:
+        retention.close(job.run)
+        if job.options.keep_runs is not None:
+            retention.retire(job.run, job.options.keep_runs)
+    except (OSError, BeamIOError) as error:
+        _LOGGER.warning(
+            "What earlier runs left could not be deleted (%s)", type(error).__name__
+        )
 
 
 _WARNINGS = {

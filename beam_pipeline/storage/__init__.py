@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
+from beam_pipeline.errors import Failure, Unreadable
 from beam_pipeline.records import Source
 from beam_pipeline.storage.faults import Fault, MissingPackage
 from beam_pipeline.storage.patterns import covers
@@ -60,7 +61,13 @@ def open(source: Source, settings: Settings = _SETTINGS) -> BinaryIO:
         Unreadable: READ_FAILED or STILL_CHANGING; reading may raise the same.
         OSError: a local file that cannot be opened.
     """
-    return cast(BinaryIO, _module(source.uri).open(source, settings))
+    try:
+        return cast(BinaryIO, _module(source.uri).open(source, settings))
+    except MissingPackage:
+        raise
+    except ValueError as error:
+        detail = "its URI names no place that can be read"
+        raise Unreadable(Failure.READ_FAILED, detail) from error
 
 
 def find(uri: str, settings: Settings = _SETTINGS) -> Source:
@@ -70,7 +77,8 @@ def find(uri: str, settings: Settings = _SETTINGS) -> Source:
     """
     try:
         return cast(Source, _module(uri).find(uri, settings))
-    except Fault:
+    # Also what names no place at all: one line of a table must not end the night.
+    except (Fault, OSError, ValueError):
         return Source(uri)
 
 

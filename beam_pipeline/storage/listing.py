@@ -44,7 +44,7 @@ def normalise(pattern: str, pages: Pages) -> str:
     """
     if pattern.count("/") > 2 and _begins_with(pattern, pages) == pattern:
         return patterns.literal(pattern)
-    folder = pattern.rstrip("/") + "/"
+    folder = pattern.removesuffix("/") + "/"
     if _begins_with(folder, pages) is not None:
         return patterns.literal(folder) + "**"
     return pattern

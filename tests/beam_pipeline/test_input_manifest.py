@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
-from beam_pipeline import input_manifest
+from beam_pipeline import input_manifest, storage
+from beam_pipeline.errors import Unreadable
 from beam_pipeline.input_manifest import InputManifestError
 from beam_pipeline.match import Match
 from beam_pipeline.records import Source
@@ -99,3 +100,17 @@ def test_files_of_tables_and_patterns_are_listed_once_with_their_sizes(
 
 def _name_and_size(source: Source) -> tuple[str, int | None]:
     return Path(source.uri).name, source.size
+
+
+def test_a_bad_entry_far_down_ends_no_night(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text("uri,size\n/a,1\n/b,big\n,2\n/c,3\n")
+    found = [(source.uri, source.size) for source in input_manifest.read(str(table))]
+    assert found == [("/a", 1), ("/b", None), ("/c", 3)]
+
+
+@pytest.mark.parametrize("uri", ["http://x/y.dcm", "foo://x", "a\0b"])
+def test_what_names_no_place_is_found_out_by_reading_it(uri: str) -> None:
+    assert storage.find(uri) == Source(uri)
+    with pytest.raises((Unreadable, OSError)):
+        storage.open(Source(uri))
