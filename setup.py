@@ -8,10 +8,17 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 TRAIN = ["jinja2", "matplotlib", "scikit-learn", "tensorboard"]
+AWS = ["apache-beam[aws]"]
+GCP = ["apache-beam[gcp]"]
 TEST = [
     *TRAIN,
-    "apache-beam[gcp]",
+    *AWS,
+    *GCP,
     "duckdb",
+    "flask",
+    "flask-cors",
+    "gcp-storage-emulator",
+    "moto[s3]",
     "pandas",
     "pydicom-data",
     "pytest",
@@ -51,8 +58,8 @@ setup(
     ],
     extras_require={
         "train": TRAIN,
-        "aws": ["apache-beam[aws]"],
-        "gcp": ["apache-beam[gcp]"],
+        "aws": AWS,
+        "gcp": GCP,
         "cuda": ["tensorflow[and-cuda]"],
         "test": TEST,
         "dev": DEV,

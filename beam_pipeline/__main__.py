@@ -30,7 +30,8 @@ _LOGGER = logging.getLogger("beam_pipeline")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; the exit code, as the README lists them."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger().addFilter(_is_news)
+    for chatty in (None, "apache_beam.utils.retry"):
+        logging.getLogger(chatty).addFilter(_is_news)
     argv = sys.argv[1:] if argv is None else argv
     checked, unchecked = options.split(argv)
     try:
@@ -119,12 +120,12 @@ def _report(ending: Ending, metrics_file: Path | None) -> None:
 def _inspect(
     arguments: argparse.Namespace, leftover: list[str], unchecked: list[str]
 ) -> int:
-    from beam_pipeline import inspect
+    from beam_pipeline import inspect, staging
 
     options.refuse_unknown(leftover + unchecked, arguments.flags)
-    well = inspect.run(
-        arguments.file, arguments.model, arguments.eligibility, arguments.save_input
-    )
+    rules = arguments.eligibility and staging.file(arguments.eligibility)
+    model_dir = staging.model(arguments.model)
+    well = inspect.run(arguments.file, model_dir, rules, arguments.save_input)
     return ExitCode.COMPLETE if well else ExitCode.FAILED
 
 
@@ -218,12 +219,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a line on the root logger is one that a user can act on.
+    """Whether a line is one that a user can act on.
 
-    Beam complains there of packages that it can use and that the job does not need.
+    Beam complains of packages that it can use and that the job does not need, and shows
+    a traceback each time that it looks for Google credentials and finds none. That it
+    goes on without any, it says afterwards in one line.
     """
     message = record.getMessage()
-    return not message.startswith(("apitools not found", "Resource module is not"))
+    unneeded = message.startswith(("apitools not found", "Resource module is not"))
+    return not unneeded and "retrying _get_credentials" not in message
 
 
 def _say(error: Exception, code: ExitCode) -> ExitCode:

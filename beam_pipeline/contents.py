@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from beam_pipeline import storage
 from beam_pipeline.errors import PICTURE_FLAGS
-from beam_pipeline.records import Outcome
+from beam_pipeline.records import Outcome, Source
+from beam_pipeline.storage import Settings
 
 COLUMNS = [
     "source_digest",
@@ -30,6 +32,7 @@ COLUMNS = [
     "calibration",
 ]
 _FILES_IN_MEMORY = 16
+_STORAGE = Settings()
 # Digests are written as `blake3:` and hexadecimal digits.
 _FIRST_DIGIT = len("blake3:")
 _DIGITS = 8
@@ -55,18 +58,21 @@ class Contents:
         """The number of the file that the content with `digest` is in."""
         return int(digest[_FIRST_DIGIT : _FIRST_DIGIT + _DIGITS], 16) % self.files
 
-    def scored(self, outcome: Outcome) -> Outcome | None:
+    def scored(self, outcome: Outcome, settings: Settings = _STORAGE) -> Outcome | None:
         """`outcome` with what the model said of its content; None where it never did.
 
         What the header tells is that of `outcome`; what the pixels told is known.
 
         Raises:
             OSError: the file that it can be in cannot be read.
+            Unreadable: the same, in a bucket.
         """
         digest = outcome.source_digest or ""
-        found = _contents(self.path(self.number(digest))).get(digest)
-        if found is None:
+        table = _contents(self.path(self.number(digest)), settings)
+        row = _row_of(digest, table)
+        if row < 0:
             return None
+        [found] = table.slice(row, 1).to_pylist()
         of_pixels = (flag for flag in found["flags"] if flag in PICTURE_FLAGS)
         return replace(
             outcome,
@@ -84,12 +90,16 @@ class Contents:
 
 
 @lru_cache(_FILES_IN_MEMORY)
-def _contents(path: str) -> dict[str, dict[str, Any]]:
+def _contents(path: str, settings: Settings) -> Any:
     # Here, because most nights nobody asks, and every process would pay for it.
     import pyarrow.parquet as pq
 
-    from beam_pipeline.read import open_source
+    with storage.open(Source(path), settings) as stream:
+        return pq.read_table(io.BytesIO(stream.read()), use_threads=False)
 
-    with open_source(path) as stream:
-        table = pq.read_table(io.BytesIO(stream.read()), use_threads=False)
-    return {row["source_digest"]: row for row in table.to_pylist()}
+
+def _row_of(digest: str, table: Any) -> int:
+    """Where the content with `digest` is in a table of them; -1 where it is not."""
+    import pyarrow.compute as pc
+
+    return int(pc.index(table["source_digest"], digest).as_py())

@@ -191,14 +191,15 @@ def _check_project(beam_options: PipelineOptions) -> None:
 
 def _check_paths(options: ScoringOptions, beam_options: PipelineOptions) -> None:
     """Everything that workers read or write is where they can reach it."""
-    named: list[tuple[str, str | None]] = [("input", each) for each in options.input]
-    named += [
+    named: list[tuple[str, str | None]] = [
+        *(("input", each) for each in options.input),
+        *(("input_manifest", each) for each in options.input_manifest),
         ("output", options.output),
         ("metadata", options.metadata),
         ("pseudonym_key_file", options.pseudonym_key_file),
     ]
-    if options.model != DEFAULT_MODEL:
-        named.append(("model", str(options.model)))
+    if options.model != str(DEFAULT_MODEL):
+        named.append(("model", options.model))
     for flag, path in named:
         if path and FileSystems.get_scheme(path) is None:
             raise UsageError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -155,8 +156,25 @@ def decide_again(row: Outcome, policy: Policy) -> Outcome:
         flags=tuple(flag for flag in row.flags if flag not in learnt),
         duplicate_of=None,
         carried_from=row.carried_from or row.run_id,
+        probabilities=_uncalibrated(row, policy),
+        **_UNDECIDED,
     )
     return _decided(undecided, policy)
+
+
+# What a decision says; one that is taken anew may say nothing.
+_UNDECIDED: dict[str, Any] = dict.fromkeys(
+    (
+        "score",
+        "label",
+        "labels",
+        "threshold",
+        "operating_point",
+        "positive",
+        "abstained",
+        "calibration",
+    )
+)
 
 
 def _uncalibrated(row: Outcome, policy: Policy) -> tuple[float, ...] | None:
@@ -188,7 +206,9 @@ def _decided(outcome: Outcome, policy: Policy) -> Outcome:
         probabilities = _probabilities(stamped, policy)
     except NotScored as error:
         ended = stamped.ended(error)
-        return replace(ended, probabilities=None, logits=None, spread=None)
+        return replace(
+            ended, probabilities=None, logits=None, spread=None, calibration=None
+        )
     scored = replace(
         stamped,
         status=Status.SCORED,

@@ -8,7 +8,6 @@ import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import imagecodecs
@@ -18,7 +17,7 @@ from pydicom import uid
 from pydicom.encaps import encapsulate
 from pydicom.pixels.encoders.base import RLELosslessEncoder
 
-from beam_pipeline import manifest, runs, saved_model
+from beam_pipeline import manifest, runs, saved_model, staging
 from beam_pipeline.images import codecs
 from beam_pipeline.images.codecs import Layout
 from beam_pipeline.limits import Limits
@@ -59,9 +58,9 @@ class Finding:
     detail: str
 
 
-def run(model_dir: Path, output: str | None) -> bool:
+def run(model: str, output: str | None) -> bool:
     """Print every finding; whether all is well."""
-    findings = [*_versions(), *_decoders(), _process(), _device(), *_model(model_dir)]
+    findings = [*_versions(), *_decoders(), _process(), _device(), *_model(model)]
     if output is not None:
         findings.append(_output(output))
     for finding in findings:
@@ -130,11 +129,11 @@ def _device() -> Finding:
     return Finding("device", True, ", ".join(gpus) or "no GPU; TensorFlow uses the CPU")
 
 
-def _model(model_dir: Path) -> Iterator[Finding]:
-    subject = f"model {model_dir}"
+def _model(where: str) -> Iterator[Finding]:
+    subject = f"model {where}"
     try:
-        model = saved_model.load(model_dir)
-    except manifest.ManifestError as error:
+        model = saved_model.load(staging.model(where))
+    except (manifest.ManifestError, staging.StagingError) as error:
         yield Finding(subject, False, str(error))
         return
     preparation = model.manifest.preparation

@@ -46,13 +46,14 @@ def _itself(number: int) -> tuple[int, None]:
 
 def contents_of(known: Iterable[KnownFile], folder: str) -> Contents | None:
     """Where the contents of `known` belong; None where nothing is known."""
-    rows = sum(file.rows for file in known)
+    rows = sum(file.rows for file in known if file.is_current)
     return Contents(folder, 1 + rows // _ROWS_A_FILE) if rows else None
 
 
 def scored_contents(file: KnownFile, into: Contents) -> Iterator[tuple[int, pa.Table]]:
     """The scored contents in `file`, by the number of the file they belong in."""
-    for group in runs.row_groups(file.path, contents.COLUMNS):
+    groups = runs.row_groups(file.path, contents.COLUMNS) if file.is_current else ()
+    for group in groups:
         is_scored = pc.greater(
             pc.fill_null(pc.list_value_length(group["logits"]), 0), 0
         )

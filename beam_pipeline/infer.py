@@ -7,18 +7,18 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from apache_beam.ml.inference.base import ModelHandler
 from numpy.typing import NDArray
 
-from beam_pipeline import saved_model
+from beam_pipeline import saved_model, staging
 from beam_pipeline.errors import Failure, Unreadable
-from beam_pipeline.manifest import DEFAULT_MODEL
+from beam_pipeline.manifest import DEFAULT_MODEL, ManifestError
 from beam_pipeline.records import Outcome, Ready
 from beam_pipeline.saved_model import Inference, OutOfMemory, SavedModel
+from beam_pipeline.storage import Settings
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ _LOGGER = logging.getLogger(__name__)
 # Weighed so, a batch closes on its images, or on very many rows without any.
 _READY_WEIGHT = 1024
 _FINAL_WEIGHT = 1
+_STORAGE = Settings()
 
 Infer = Callable[[NDArray[np.uint8]], Inference]
 
@@ -34,14 +35,24 @@ class SavedModelHandler(ModelHandler[Ready | Outcome, Outcome, "OnDemand"]):
     """Runs a SavedModel on what is `Ready`, and passes on what is final.
 
     Args:
-        model_dir: the model directory.
+        model_dir: the model directory, or the URI of one.
         batch_size: images a batch.
+        storage: how the place is reached where the model is.
+        digest: of the model that the run began with; None for whichever is there.
     """
 
-    def __init__(self, model_dir: str, batch_size: int) -> None:
+    def __init__(
+        self,
+        model_dir: str,
+        batch_size: int,
+        storage: Settings = _STORAGE,
+        digest: str | None = None,
+    ) -> None:
         super().__init__()
         # The model in the box is elsewhere on another machine.
-        self._model_dir = None if Path(model_dir) == DEFAULT_MODEL else model_dir
+        self._model_dir = None if model_dir == str(DEFAULT_MODEL) else model_dir
+        self._storage = storage
+        self._digest = digest
         self._batch_size = batch_size
         self._score = Score(batch_size)
 
@@ -49,7 +60,13 @@ class SavedModelHandler(ModelHandler[Ready | Outcome, Outcome, "OnDemand"]):
         return OnDemand(self._load)
 
     def _load(self) -> SavedModel:
-        model = saved_model.load(Path(self._model_dir or DEFAULT_MODEL))
+        where = self._model_dir or DEFAULT_MODEL
+        model = saved_model.load(staging.model(where, self._storage))
+        if self._digest not in (None, model.digest):
+            raise ManifestError(
+                f"{where} holds another model than when the run began: "
+                f"{model.digest}, expected {self._digest}"
+            )
         preparation = model.manifest.preparation
         for size in shapes(self._batch_size):
             shape = (size, preparation.height, preparation.width, 1)

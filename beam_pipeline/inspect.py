@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.uid import UID
 
-from beam_pipeline import images, manifest
+from beam_pipeline import images, manifest, storage
 from beam_pipeline.errors import NotScored, Rejected
 from beam_pipeline.images import Header, Limits, Picture, eligibility
 from beam_pipeline.images.eligibility import Rules, Verdict
 from beam_pipeline.images.rules import compiled
 from beam_pipeline.manifest import Manifest
-from beam_pipeline.read import internal_error, open_source, read_failed
+from beam_pipeline.read import internal_error, read_failed
+from beam_pipeline.records import Source
 
 _LIMITS = Limits()
 
@@ -75,7 +76,7 @@ def inspect(path: Path, model: Manifest, rules: Rules) -> Inspection:
     found = Inspection()
     preparation = model.preparation
     try:
-        with open_source(str(path)) as stream:
+        with storage.open(Source(str(path))) as stream:
             bounded = _LIMITS.bounded(stream)
             header = images.read_header(bounded, path.name, rules.asked)
         verdicts = eligibility.check(header, rules)

@@ -8,16 +8,23 @@ they are the cheapest to encode.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from beam_pipeline import runs
 from beam_pipeline.records import Source, Status
 from beam_pipeline.runs import Run
+
+_LOGGER = logging.getLogger(__name__)
 
 _COLUMNS = [
     "source_uri",
@@ -42,6 +49,8 @@ class KnownFile:
         started: when that run did.
         finished: whether it is part of a finished run; else a segment of a journal.
         same_rules: whether that run asked the rules that this one asks.
+        is_current: whether its rows may be taken over; else only studies ask for them.
+        superseded_by: files of the newer run over the same inputs, where there is one.
     """
 
     path: str
@@ -50,6 +59,8 @@ class KnownFile:
     started: str
     finished: bool
     same_rules: bool
+    is_current: bool = True
+    superseded_by: tuple[str, ...] = ()
 
 
 class Place(NamedTuple):
@@ -83,12 +94,12 @@ class Known(NamedTuple):
     digest: str | None
     is_final: bool
 
-    def is_of(self, source: Source) -> bool:
+    def is_of(self, source: Source, etag: str | None) -> bool:
         """Whether the file is what it was, as far as its listing tells."""
         if (self.size, self.metadata_digest) != (source.size, source.metadata_digest):
             return False
-        if self.etag is not None and source.etag is not None:
-            return self.etag == source.etag
+        if self.etag is not None and etag is not None:
+            return self.etag == etag
         return self.modified is not None and self.modified == source.modified
 
 
@@ -101,37 +112,43 @@ class Carried(NamedTuple):
 
 
 def files_of(run: Run, *, rescore: bool = False) -> tuple[KnownFile, ...]:
-    """The files of rows that `run` may take over: those of the same model.
+    """The files of rows that earlier runs left, of the same model.
 
-    Of several finished runs over the same inputs only the newest counts: it has the
-    rows of those before. With `rescore`, only the journals of runs that were to score
-    everything again count.
+    Of several finished runs over the same inputs only the rows of the newest are taken
+    over: it has those of all files that are still there. With `rescore`, only those of
+    runs that were to score everything again and never finished. Studies ask all
+    finished runs.
     """
-    finished: dict[str, Mapping[str, Any]] = {}
-    interrupted = []
-    for document in runs.documents(run.output):
-        if not _agrees(document, run):
-            continue
-        if not document["finished"]:
-            if document["options"]["rescore"] or not rescore:
-                interrupted.append(document)
-        elif not rescore:
-            newest = finished.setdefault(document["inputs"], document)
-            if document["started"] > newest["started"]:
-                finished[document["inputs"]] = document
-    return (
-        *(file for document in finished.values() for file in _published(document, run)),
-        *(file for document in interrupted for file in _journalled(document, run)),
-    )
+    finished: list[KnownFile] = []
+    newest: dict[str, tuple[str, ...]] = {}
+    journals: list[KnownFile] = []
+    documents = [each for each in runs.documents(run.output) if _agrees(each, run)]
+    for document in sorted(documents, key=_started, reverse=True):
+        if document["finished"]:
+            files = list(_published(document, run))
+            newer = newest.get(document["inputs"], ())
+            newest.setdefault(document["inputs"], tuple(file.path for file in files))
+            current = not rescore and not newer
+            finished += [
+                replace(file, is_current=current, superseded_by=newer) for file in files
+            ]
+        elif not rescore or document.get("options", {}).get("rescore"):
+            journals += _journalled(document, run)
+    return (*finished, *journals)
+
+
+def _started(document: Mapping[str, Any]) -> str:
+    return str(document["started"])
 
 
 def _agrees(document: Mapping[str, Any], run: Run) -> bool:
     # Versions before 0.4 did not say what their rows rest on.
-    if "basis" not in document:
+    said = {"basis", "inputs", "finished"} <= document.keys()
+    if not said or not isinstance(document["basis"], dict):
         return False
     # Other rules are asked again, of the header; the rest cannot be undone.
     names = ("model", "pseudonyms")
-    return all(document["basis"][n] == getattr(run.basis, n) for n in names)
+    return all(document["basis"].get(n) == getattr(run.basis, n) for n in names)
 
 
 def _file(document: Mapping[str, Any], run: Run, path: str, rows: int) -> KnownFile:
@@ -141,12 +158,12 @@ def _file(document: Mapping[str, Any], run: Run, path: str, rows: int) -> KnownF
         run_id=document["run_id"],
         started=document["started"],
         finished=document["finished"] is not None,
-        same_rules=document["basis"]["rules"] == run.basis.rules,
+        same_rules=document["basis"].get("rules") == run.basis.rules,
     )
 
 
 def _published(document: Mapping[str, Any], run: Run) -> Iterator[KnownFile]:
-    for file in document["files"]:
+    for file in document.get("files", ()):
         if file["path"].startswith("instances/"):
             path = FileSystems.join(run.output, *file["path"].split("/"))
             yield _file(document, run, path, file["rows"])
@@ -162,9 +179,28 @@ def _journalled(document: Mapping[str, Any], run: Run) -> Iterator[KnownFile]:
 _BYTES_A_ROW = 100
 
 
+def whole(file: KnownFile) -> Iterator[KnownFile]:
+    """`file`, if all of it can be read: a disk that failed must not stop every night.
+
+    Its files are scored again otherwise.
+    """
+    try:
+        for _ in runs.row_groups(file.path):
+            pass
+    except (OSError, BeamIOError, pa.ArrowException) as error:
+        _LOGGER.error(
+            "A file of run %s cannot be read (%s); what it holds is scored again: %s",
+            file.run_id,
+            type(error).__name__,
+            FileSystems.split(file.path)[1],
+        )
+        return
+    yield file
+
+
 def by_uri(file: KnownFile) -> Iterator[tuple[str, Known]]:
     """(URI, what is known) for each row of `file`."""
-    for place, row in _rows(file, _COLUMNS):
+    for place, row in _rows(file, _COLUMNS) if file.is_current else ():
         if file.same_rules or row["source_digest"] is not None:
             yield (
                 row["source_uri"],
@@ -197,11 +233,25 @@ class Earlier(NamedTuple):
 def by_study(file: KnownFile) -> Iterator[tuple[str, Earlier]]:
     """(Study Instance UID, row) for each row of `file` that has one."""
     # What was never published is nobody's result yet.
-    columns = ["source_uri", "study_instance_uid"]
-    for place, row in _rows(file, columns) if file.finished else ():
-        if row["study_instance_uid"] is not None:
-            earlier = Earlier(place, file.started, row["source_uri"])
-            yield row["study_instance_uid"], earlier
+    if not file.finished:
+        return
+    newer = _uris(file.superseded_by)
+    for place, row in _rows(file, ["source_uri", "study_instance_uid"]):
+        uri, study = row["source_uri"], row["study_instance_uid"]
+        # The newer run has a row for it too.
+        if study is not None and uri not in newer:
+            yield study, Earlier(place, file.started, uri)
+
+
+@lru_cache(maxsize=1)
+def _uris(paths: tuple[str, ...]) -> frozenset[str]:
+    """The URIs of all rows in some files; none where they cannot be read."""
+    found: set[str] = set()
+    for path in paths:
+        with suppress(OSError, BeamIOError, pa.ArrowException):
+            for group in runs.row_groups(path, ["source_uri"]):
+                found.update(group["source_uri"].to_pylist())
+    return frozenset(found)
 
 
 def _rows(
@@ -213,16 +263,18 @@ def _rows(
             yield Place(file.path, number, row), {**dict.fromkeys(columns), **values}
 
 
-def looked_up(source: Source, known: Iterable[Known]) -> Source | Carried:
+def looked_up(
+    source: Source, known: Iterable[Known], etag: str | None = None
+) -> Source | Carried:
     """`source` as it has to be read, or the row that it already has.
 
-    A file that is unchanged and whose rules are not has its digest, so that its header
-    is enough to ask the rules again.
+    `etag` is that of the file as rows have it. A file that is unchanged and whose rules
+    are not has its digest, so that its header is enough to ask the rules again.
     """
-    unchanged = [each for each in known if each.is_of(source)]
+    unchanged = [each for each in known if each.is_of(source, etag)]
     final = [each for each in unchanged if each.is_final]
     if final:
         newest = max(final, key=lambda each: (each.started, each.place.path))
-        return Carried(newest.place, source.modified, source.etag)
+        return Carried(newest.place, source.modified, etag)
     digests = [each.digest for each in unchanged if each.digest is not None]
     return replace(source, digest=digests[0]) if digests else source

@@ -14,7 +14,6 @@ import os
 import platform
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,14 +62,13 @@ def require(run: Run) -> None:
         return
     if holder is None:
         raise Held(f"run {run.run_id} no longer holds --output {run.output}")
-    if holder.get("run_id") != run.run_id:
+    if holder.get("token") != run.token:
         raise Held(_message(run, holder))
 
 
 @contextmanager
 def _locked(run: Run) -> Iterator[None]:
     path = Path(_path(run, "_lock"))
-    path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _lock(path, run)
     try:
         os.ftruncate(descriptor, 0)
@@ -85,7 +83,12 @@ def _locked(run: Run) -> Iterator[None]:
 
 def _lock(path: Path, run: Run) -> int:
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        # Who held it before has just deleted the folder.
+        except FileNotFoundError:
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -106,9 +109,8 @@ def _leased(run: Run) -> Iterator[None]:
     lease = _Lease(path, run)
     lease.renew()
     time.sleep(_SETTLE_SECONDS)
-    holder = _read(path)
-    if holder is None or holder.get("token") != lease.token:
-        raise Held(_message(run, holder or {}))
+    if not lease.is_held():
+        raise Held(_message(run, _read(path) or {}))
     with lease.renewed():
         yield
 
@@ -139,13 +141,17 @@ class _Lease:
     def __init__(self, path: str, run: Run) -> None:
         self._path = path
         self._run = run
-        self.token = uuid.uuid4().hex
         self._renewals = 0
 
     def renew(self) -> None:
         self._renewals += 1
-        said = {"token": self.token, "renewals": self._renewals, **_holder(self._run)}
+        said = {"renewals": self._renewals, **_holder(self._run)}
         runs.write_json(self._path, said)
+
+    def is_held(self) -> bool:
+        """Whether nobody else has taken it."""
+        holder = _read(self._path)
+        return holder is not None and holder.get("token") == self._run.token
 
     @contextmanager
     def renewed(self) -> Iterator[None]:
@@ -158,11 +164,16 @@ class _Lease:
             over.set()
             thread.join()
             with suppress(BeamIOError, OSError):
-                FileSystems.delete([self._path])
+                if self.is_held():
+                    FileSystems.delete([self._path])
 
     def _keep(self, over: threading.Event) -> None:
         while not over.wait(_RENEW_SECONDS):
             try:
+                # A machine that was suspended wakes up when another has its place.
+                if not self.is_held():
+                    _LOGGER.error("Another run has taken the output over")
+                    return
                 self.renew()
             # The next one may come through; the night must not end with this one.
             except Exception as error:
@@ -170,7 +181,12 @@ class _Lease:
 
 
 def _holder(run: Run) -> dict[str, Any]:
-    return {"run_id": run.run_id, "host": platform.node(), "pid": os.getpid()}
+    return {
+        "run_id": run.run_id,
+        "token": run.token,
+        "host": platform.node(),
+        "pid": os.getpid(),
+    }
 
 
 def _read(path: str) -> dict[str, Any] | None:

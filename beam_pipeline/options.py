@@ -45,9 +45,10 @@ class ScoringOptions:
 
     Attributes:
         input: patterns and folders.
+        input_manifest: tables of files.
         output: folder or bucket prefix of all runs.
         date: what `{date}` in paths stood for.
-        model: model directory.
+        model: model directory, or the URI of one.
         allow_unblessed: whether a model may score that its manifest does not bless.
         operating_point: name of the thresholds, or None.
         threshold: instead of an operating point, or None.
@@ -73,9 +74,10 @@ class ScoringOptions:
     """
 
     input: tuple[str, ...]
+    input_manifest: tuple[str, ...]
     output: str
     date: str
-    model: Path
+    model: str
     allow_unblessed: bool
     operating_point: str | None
     threshold: float | None
@@ -88,7 +90,7 @@ class ScoringOptions:
     read_workers: int | None
     metadata: str | None
     path_pattern: str | None
-    eligibility: Path | None
+    eligibility: str | None
     no_eligibility: bool
     pseudonym_key_file: str | None
     deidentify: bool
@@ -106,10 +108,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--input",
         action="append",
-        required=True,
+        default=[],
         metavar="PATTERN",
         help="files to score: a folder, or a pattern such as 'export/**' (* stays in a "
-        "folder, ** does not); may be repeated",
+        "folder, ** does not), also in a bucket; may be repeated",
+    )
+    add(
+        "--input_manifest",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="TXT, CSV or Parquet that names the files to score, instead of listing "
+        "them; may be repeated",
     )
     add(
         "--output",
@@ -266,7 +276,6 @@ def add_eligibility(parser: argparse._ActionsContainer) -> None:
     """Give `parser` the flag that names a rules file."""
     parser.add_argument(
         "--eligibility",
-        type=Path,
         metavar="FILE",
         help="your rules of what may be scored (default: the model's)",
     )
@@ -289,10 +298,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the flag that names a model."""
     parser.add_argument(
         "--model",
-        type=Path,
-        default=DEFAULT_MODEL,
+        default=str(DEFAULT_MODEL),
         metavar="DIR",
-        help="model directory (default: the model in the box)",
+        help="model directory, also in a bucket (default: the model in the box)",
     )
 
 
@@ -371,6 +379,11 @@ def scoring_options(
         **{name: getattr(arguments, f"max_{name}") for name in _LIMITS}
     )
     given["input"] = tuple(arguments.input)
+    given["input_manifest"] = tuple(arguments.input_manifest)
+    if not given["input"] + given["input_manifest"]:
+        raise UsageError(
+            "nothing to score: give --input, --input_manifest, or both of them"
+        )
     if arguments.deidentify and arguments.pseudonym_key_file is None:
         raise UsageError(
             "--deidentify needs --pseudonym_key_file: a secret to hash with"

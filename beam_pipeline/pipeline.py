@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import apache_beam as beam
 from apache_beam import CombineGlobally
 from apache_beam.ml.inference.base import RunInference
 
 from beam_pipeline import calibration as calibrations
-from beam_pipeline import decide, manifest
+from beam_pipeline import decide, manifest, staging
 from beam_pipeline.carry import Carry
 from beam_pipeline.contents import Contents
 from beam_pipeline.images import rules
 from beam_pipeline.images.eligibility import Rules
 from beam_pipeline.index import IndexContents, contents_of
 from beam_pipeline.infer import SavedModelHandler
-from beam_pipeline.known import KnownFile
+from beam_pipeline.known import KnownFile, whole
 from beam_pipeline.limits import Limits
 from beam_pipeline.match import Match
 from beam_pipeline.pseudonyms import Pseudonyms
@@ -27,6 +26,7 @@ from beam_pipeline.read import Reading
 from beam_pipeline.read_ahead import ReadAhead
 from beam_pipeline.records import Outcome, Source
 from beam_pipeline.runs import Run
+from beam_pipeline.storage import Settings
 from beam_pipeline.write import WriteSegments
 
 _LIMITS = Limits()
@@ -44,10 +44,10 @@ class ScoreRadiographs(beam.PTransform):
         )
 
     Attributes:
-        model_dir: the model directory.
+        model_dir: the model directory, or the URI of one.
         operating_point: which of the model's; `default` where None.
         threshold: in [0, 1], instead of an operating point.
-        calibration: a file with the site's own; see `calibration`.
+        calibration: a file with the site's own, or its URI; see `calibration`.
         allow_unblessed: whether the model may be one that its manifest does not bless.
         batch_size: images a batch.
         read_workers: processes that read and decode; None for one a core.
@@ -56,6 +56,8 @@ class ScoreRadiographs(beam.PTransform):
         limits: what one file may cost.
         pseudonyms: what replaces identifiers; None for nothing.
         settle_seconds: how long a file must not have changed.
+        storage: how the places are reached where files are; what the pipeline's options
+            say by default.
 
     Raises:
         ManifestError: on construction, where the model must not be used, or is not
@@ -76,14 +78,16 @@ class ScoreRadiographs(beam.PTransform):
     limits: Limits = _LIMITS
     pseudonyms: Pseudonyms | None = None
     settle_seconds: float = 0.0
+    storage: Settings | None = None
 
     def __post_init__(self) -> None:
-        model_dir = Path(self.model_dir)
+        reached = self.storage or Settings()
+        model_dir = staging.model(self.model_dir, reached)
         model = manifest.load(model_dir)
         if not self.allow_unblessed:
             model.require_blessing()
         accepted = rules.compiled(model) if self.rules is None else self.rules
-        site = self.calibration and Path(self.calibration)
+        site = self.calibration and staging.file(self.calibration, reached)
         self.policy = decide.policy(
             model,
             manifest.verify(model, model_dir),
@@ -110,8 +114,14 @@ class ScoreRadiographs(beam.PTransform):
         return knowing
 
     def expand(self, sources: beam.PCollection[Source]) -> beam.PCollection[Outcome]:
-        read_ahead = ReadAhead(self.reading, self.read_workers)
-        handler = SavedModelHandler(self.model_dir, self.batch_size)
+        reached = self.storage or Settings.of(
+            sources.pipeline.options.get_all_options(drop_default=True)
+        )
+        reading = replace(self.reading, storage=reached)
+        read_ahead = ReadAhead(reading, self.read_workers)
+        handler = SavedModelHandler(
+            self.model_dir, self.batch_size, reached, self.policy.model_digest
+        )
         return (
             sources
             # header → eligible? → pixels → model input; or a final outcome at once
@@ -136,6 +146,7 @@ def build(
         | "Known" >> beam.Create(known_files)
         # Each is read by whoever is free.
         | "SpreadKnown" >> beam.Reshuffle()
+        | "Whole" >> beam.FlatMap(whole)
     )
     sources, carried = known | "Match" >> match
     contents = _contents(known_files, score, run)

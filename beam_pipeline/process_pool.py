@@ -36,6 +36,7 @@ _ENVIRONMENT = {
 }
 
 Task = Callable[[Any], Iterator[Any]]
+Preparation = Callable[[], None]
 
 
 class Died(RuntimeError):
@@ -66,11 +67,16 @@ class Worker:
     Args:
         task: a picklable function from an item to messages about it.
         allowance: of each item.
+        prepare: what the process does once, before it is limited: what it needs for all
+            items is no item's cost.
     """
 
-    def __init__(self, task: Task, allowance: Allowance) -> None:
+    def __init__(
+        self, task: Task, allowance: Allowance, prepare: Preparation | None = None
+    ) -> None:
         self._task = task
         self._allowance = allowance
+        self._prepare = prepare
         self._start()
 
     def run(self, item: Any) -> Iterator[Any]:
@@ -104,6 +110,10 @@ class Worker:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            # A library that sets a default timeout for sockets makes them all
+            # non-blocking, which a Connection does not expect.
+            end.setblocking(True)
         with theirs:
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
                 [sys.executable, "-P", "-c", _SERVE, str(theirs.fileno())],
@@ -120,7 +130,7 @@ class Worker:
         self._close = weakref.finalize(self, _end, process, self._connection)
         self._items = 0
         self._is_ready = False
-        self._connection.send((self._task, self._allowance))
+        self._connection.send((self._task, self._allowance, self._prepare))
 
     def _await_ready(self) -> None:
         if self._is_ready:
@@ -163,7 +173,9 @@ def _end(process: subprocess.Popen[bytes], connection: Connection) -> None:
 def serve(descriptor: str) -> None:
     """The life of a worker process: items from the socket, messages back."""
     connection = Connection(int(descriptor))
-    task, allowance = connection.recv()
+    task, allowance, prepare = connection.recv()
+    if prepare is not None:
+        prepare()
     _confine(allowance)
     connection.send(_READY)
     while True:

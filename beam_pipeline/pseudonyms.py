@@ -12,11 +12,15 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from beam_pipeline import storage
+from beam_pipeline.errors import Unreadable
 from beam_pipeline.images import Header
-from beam_pipeline.records import Metadata, Outcome
+from beam_pipeline.records import Metadata, Outcome, Source
+from beam_pipeline.storage import Settings
 
 # FIPS 198-1 advises a key as long as the hash: 32 bytes for SHA-256.
 _SHORTEST = 32
+_STORAGE = Settings()
 KEYWORDS = frozenset({"PatientID", "IssuerOfPatientID", "AccessionNumber"})
 
 
@@ -33,10 +37,12 @@ class Pseudonyms:
     Attributes:
         key_file: path or URI of the key, for every worker.
         deidentify: whether UIDs and paths are replaced as well.
+        storage: how the place is reached where the key is.
     """
 
     key_file: str
     deidentify: bool = False
+    storage: Settings = _STORAGE
 
     @property
     def key_id(self) -> str:
@@ -75,12 +81,18 @@ class Pseudonyms:
         return replace(
             outcome,
             source_uri=self.uri(outcome.source_uri),
+            source_etag=self.etag(outcome.source_etag),
             source_digest=self._keyed("digest", outcome.source_digest),
             image_digest=self._keyed("digest", outcome.image_digest),
             study_instance_uid=self._uid(outcome.study_instance_uid),
             series_instance_uid=self._uid(outcome.series_instance_uid),
             sop_instance_uid=self._uid(outcome.sop_instance_uid),
         )
+
+    def etag(self, etag: str | None) -> str | None:
+        """`etag` as rows have it: S3's is, as a rule, the MD5 of the file."""
+        found: str | None = self._keyed("etag", etag) if self.deidentify else etag
+        return found
 
     def of_metadata(self, metadata: Metadata) -> str:
         """What changes when any value in `metadata` does."""
@@ -103,13 +115,17 @@ class Pseudonyms:
 
     def _hash(self, kind: str, text: str) -> str:
         message = f"{kind}\0{text}".encode("utf-8", "surrogateescape")
-        return hmac.new(_key(self.key_file), message, hashlib.sha256).hexdigest()
+        key = _key(self.key_file, self.storage)
+        return hmac.new(key, message, hashlib.sha256).hexdigest()
 
 
 @lru_cache(maxsize=1)
-def _key(key_file: str) -> bytes:
+def _key(key_file: str, settings: Settings) -> bytes:
     try:
-        key = _bytes(key_file).strip()
+        with storage.open(Source(key_file), settings) as stream:
+            key = stream.read().strip()
+    except Unreadable as error:
+        raise KeyFileError(f"{key_file} cannot be read: {error.detail}") from error
     except OSError as error:
         raise KeyFileError(f"{key_file} cannot be read: {error.strerror}") from error
     if len(key) < _SHORTEST:
@@ -118,13 +134,3 @@ def _key(key_file: str) -> bytes:
             "`head -c 32 /dev/urandom | base64`"
         )
     return key
-
-
-def _bytes(path: str) -> bytes:
-    if "://" not in path:
-        with open(path, "rb") as file:
-            return file.read()
-    from apache_beam.io.filesystems import FileSystems
-
-    with FileSystems.open(path) as stream:
-        return bytes(stream.read())

@@ -22,6 +22,7 @@ from beam_pipeline import lease, records, runs, studies, summary, tables
 from beam_pipeline.carry import EarlierInstances
 from beam_pipeline.decide import Policy
 from beam_pipeline.records import Study
+from beam_pipeline.repeats import Repeated
 from beam_pipeline.runs import Published, Run, Segment
 from beam_pipeline.studies import Instance, Mark
 from beam_pipeline.tables import INSTANCES, STUDIES
@@ -48,13 +49,11 @@ class Publish(beam.PTransform):
 
     def expand(self, written: Sequence[beam.PCollection]) -> beam.PCollection[None]:
         segments, listed, known = written
-        instances = (
-            segments
-            | "SpreadSegments" >> beam.Reshuffle()
-            | "ReadBack" >> beam.FlatMap(read_instances)
-        )
-        repeated = _grouped(instances, "Content") | beam.FlatMapTuple(_duplicates)
-        contested = _grouped(instances, "SopInstance") | beam.FlatMapTuple(_conflicts)
+        spread = segments | "SpreadSegments" >> beam.Reshuffle()
+        instances = spread | "ReadBack" >> beam.FlatMap(read_instances)
+        shared = spread | "Repeated" >> Repeated()
+        repeated = _grouped(shared, "Content") | beam.FlatMapTuple(_duplicates)
+        contested = _grouped(shared, "SopInstance") | beam.FlatMapTuple(_conflicts)
         marks = (repeated, contested) | "Marks" >> beam.Flatten()
         earlier = instances | "Earlier" >> EarlierInstances(known, self.policy)
         every_night = (instances, earlier) | "EveryNight" >> beam.Flatten()
@@ -130,10 +129,11 @@ def _plan(segments: beam.PCollection) -> AsSingleton:
 
 
 def read_instances(segment: Segment) -> Iterator[Instance]:
-    """What others need of the rows of a segment."""
+    """What a study needs of the rows of a segment that belong to one."""
     table = runs.read_parquet(segment.path, studies.COLUMNS)
     for row, columns in enumerate(table.to_pylist()):
-        yield Instance(segment=segment.path, row=row, **columns)
+        if columns["study_instance_uid"] is not None:
+            yield Instance(segment=segment.path, row=row, **columns)
 
 
 def plan_parts(segments: Sequence[Segment]) -> dict[str, str]:
@@ -233,8 +233,23 @@ def finish(
     }
     lease.require(run)
     _delete_others(run, {file.path for file in (*instance_files, *study_files)})
+    _require_files(run, instance_files, study_files)
     runs.write_json(run.record("run.json"), document)
-    runs.write_bytes(run.record("_SUCCESS"), b"")
+    runs.write_bytes(run.record("_SUCCESS"), f"{run.run_id}\n".encode())
+
+
+def _require_files(
+    run: Run, instance_files: Iterable[Published], study_files: Iterable[Published]
+) -> None:
+    """Nobody may have taken them away while the others were written."""
+    there = {
+        _relative(path, run)
+        for folder in (run.instances(), run.studies())
+        for path in runs.list_files(folder, "*")
+    }
+    lost = {file.path for file in (*instance_files, *study_files)} - there
+    if lost:
+        raise Unbalanced(f"{len(lost)} files of run {run.run_id} are gone again")
 
 
 def _delete_others(run: Run, written: Collection[str]) -> None:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import stat
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import BinaryIO
-from urllib.parse import unquote_to_bytes
 
 from blake3 import blake3
 
-from beam_pipeline import images
+from beam_pipeline import images, storage
 from beam_pipeline.contents import Contents
 from beam_pipeline.errors import Failure, NotScored, Unreadable
 from beam_pipeline.images import Asked, Header, Limits, eligibility
@@ -23,8 +21,10 @@ from beam_pipeline.images.eligibility import Rules
 from beam_pipeline.manifest import Preparation
 from beam_pipeline.pseudonyms import KEYWORDS, Pseudonyms
 from beam_pipeline.records import Metadata, Outcome, Ready, Source
+from beam_pipeline.storage import Settings
 
 _LIMITS = Limits()
+_STORAGE = Settings()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,7 @@ class Reading:
         pseudonyms: what makes the keys of patients; None for none.
         contents: what earlier runs scored; None where nothing is known.
         settle_seconds: how long a file must not have changed.
+        storage: how the places are reached where files are.
     """
 
     preparation: Preparation
@@ -46,6 +47,7 @@ class Reading:
     pseudonyms: Pseudonyms | None = None
     contents: Contents | None = None
     settle_seconds: float = 0.0
+    storage: Settings = _STORAGE
 
     def __call__(self, source: Source) -> Iterator[Ready | Outcome]:
         """What is known of a file as it becomes known; the last is final.
@@ -55,7 +57,8 @@ class Reading:
         outcome = Outcome.of(source)
         try:
             self._require_settled(source)
-            with open_source(source.uri) as stream:
+            with storage.open(source, self.storage) as stream:
+                outcome = _measured(outcome, stream)
                 bounded = self.limits.bounded(stream)
                 header = images.read_header(
                     bounded, source.uri, self._asked, self.limits
@@ -74,6 +77,7 @@ class Reading:
                     yield scored
                     return
                 data = self._whole(stream)
+                _require_size(outcome.source_bytes, len(data))
             digest = f"blake3:{blake3(data).hexdigest()}"
             outcome = replace(outcome, source_digest=digest)
             yield outcome
@@ -104,9 +108,9 @@ class Reading:
         if self.contents is None or outcome.source_digest is None:
             return None
         try:
-            return self.contents.scored(outcome)
+            return self.contents.scored(outcome, self.storage)
         # Then it is scored once more, which costs time and nothing else.
-        except OSError:
+        except (OSError, Unreadable):
             return None
 
     @cached_property
@@ -142,6 +146,20 @@ class Reading:
         return Ready(outcome, image)
 
 
+def _measured(outcome: Outcome, stream: BinaryIO) -> Outcome:
+    """`outcome` with the file's size, which must be the listed one."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    _require_size(outcome.source_bytes, size)
+    return replace(outcome, source_bytes=size)
+
+
+def _require_size(before: int | None, now: int) -> None:
+    if before not in (None, now):
+        detail = f"it had {before:,} bytes, and then {now:,}"
+        raise Unreadable(Failure.STILL_CHANGING, detail)
+
+
 def _described(header: Header, metadata: Metadata | None) -> Header:
     """`header` with what somebody else knows of a file that cannot say it."""
     if header.format == "DICOM" or metadata is None:
@@ -157,34 +175,6 @@ def _described(header: Header, metadata: Metadata | None) -> Header:
     }
     stated = {keyword: (value,) for keyword, value in identifiers.items() if value}
     return replace(header, **known, attributes={**header.attributes, **stated})
-
-
-def open_source(uri: str) -> BinaryIO:
-    """The bytes of `uri` as a seekable stream; never decompressed by its name."""
-    if uri.startswith("file://"):
-        return _open_local(unquote_to_bytes(uri.removeprefix("file://")))
-    if "://" not in uri:
-        return _open_local(os.fsencode(uri))
-    # Here, because a process that reads local files does without Beam.
-    from apache_beam.io.filesystem import CompressionTypes
-    from apache_beam.io.filesystems import FileSystems
-
-    stream: BinaryIO = FileSystems.open(
-        uri, compression_type=CompressionTypes.UNCOMPRESSED
-    )
-    return stream
-
-
-def _open_local(path: bytes) -> BinaryIO:
-    # Opening a FIFO would wait for somebody to write to it.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
-        kind = kinds.get(stat.S_IFMT(mode), "device")
-        raise Unreadable(Failure.READ_FAILED, f"it is a {kind}, and no file")
-    return os.fdopen(descriptor, "rb")
 
 
 def read_failed(error: OSError) -> Unreadable:

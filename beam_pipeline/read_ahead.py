@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -15,6 +16,7 @@ import apache_beam as beam
 from apache_beam.utils.shared import Shared
 from apache_beam.utils.windowed_value import WindowedValue
 
+from beam_pipeline import storage
 from beam_pipeline.errors import Failure, Unreadable
 from beam_pipeline.process_pool import Allowance, Died, Worker
 from beam_pipeline.read import Reading
@@ -91,11 +93,12 @@ class _Pool:
         count = workers or len(os.sched_getaffinity(0))
         limits = reading.limits
         allowance = Allowance(limits.seconds, limits.memory_bytes)
+        prepare = partial(storage.prepare, reading.storage)
         self._executor = ThreadPoolExecutor(count, "read")
         self._slots = threading.Semaphore(count * _AHEAD_PER_WORKER)
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         for _ in range(count):
-            self._idle.put(Worker(reading, allowance))
+            self._idle.put(Worker(reading, allowance, prepare))
 
     def free(self, *, wait: bool) -> bool:
         """Take a slot. Who holds none may wait: those who do will release theirs."""

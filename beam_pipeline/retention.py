@@ -17,11 +17,13 @@ from beam_pipeline.runs import Run
 _TABLES = ("instances", "studies")
 
 
-def clean(output: str) -> None:
+def clean(run: Run) -> None:
     """Delete what a run left that was killed while it published or was deleted.
 
-    Its journal stays: the next run takes its rows over.
+    Its journal stays: the next run takes its rows over. Not so where `run` has its name
+    and asks for something else: one journal cannot say two things.
     """
+    output = run.output
     finished = {_run_id(path) for path in runs.list_files(output, "runs/*/_SUCCESS")}
     for pattern in ("instances/run=*/*", "studies/run=*/*", "runs/*/run.json"):
         for folder, run_id in _folders(output, pattern):
@@ -32,6 +34,15 @@ def clean(output: str) -> None:
         # A job that outlived its run goes on to write into a journal that is gone.
         if run_id in finished or (folder, run_id) not in begun:
             runs.delete_folder(folder)
+    for document in runs.documents(output):
+        if document["run_id"] == run.run_id and not _same(document, run):
+            runs.delete_folder(run.journal())
+
+
+def _same(document: dict[str, Any], run: Run) -> bool:
+    asked = [each.get("options") or {} for each in (document, run.document)]
+    rescore = [bool(each.get("rescore")) for each in asked]
+    return document.get("basis") == run.document["basis"] and rescore[0] == rescore[1]
 
 
 def close(run: Run) -> None:
@@ -41,25 +52,27 @@ def close(run: Run) -> None:
     """
     runs.delete_folder(run.journal())
     for document in runs.documents(run.output):
-        if not document["finished"] and document["inputs"] == run.inputs:
+        if not document.get("finished") and document.get("inputs") == run.inputs:
             runs.delete_folder(_path(run.output, "_journal", document["run_id"]))
 
 
-def retire(output: str, keep: int) -> None:
-    """Delete all finished runs but the newest `keep`, and journals begun before those.
+def retire(run: Run, keep: int) -> None:
+    """Delete finished runs but `run` and the newest, and journals begun before those.
 
     Args:
-        output: of all runs, one of which has finished.
-        keep: 1 or more.
+        run: has just finished.
+        keep: how many stay, 1 or more.
     """
+    output = run.output
     newest_first = sorted(runs.documents(output), key=_started, reverse=True)
-    finished = [each for each in newest_first if each["finished"]]
+    finished = [each for each in newest_first if each.get("finished")]
+    # A clock that was set back would make this run the oldest.
+    finished.sort(key=lambda document: document["run_id"] != run.run_id)
     for document in finished[keep:]:
         _delete_run(output, document["run_id"])
+    oldest = min(_started(document) for document in finished[:keep])
     for document in newest_first:
-        if not document["finished"] and _started(document) < _started(
-            finished[:keep][-1]
-        ):
+        if not document.get("finished") and _started(document) < oldest:
             runs.delete_folder(_path(output, "_journal", document["run_id"]))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
+import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,8 +18,13 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadat
 from apache_beam.io.filesystems import FileSystems
 
 from beam_pipeline.records import Basis
+from beam_pipeline.storage.patterns import literal
 
 ROW_GROUP_ROWS = 10_000
+
+
+def _token() -> str:
+    return uuid.uuid4().hex
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Run:
         inputs: digest of what it was to list.
         about: model, options and versions, for `run.json`.
         is_detached: whether no process waits for it, which would hold the output.
+        token: of this attempt at the run; another one may have its name.
     """
 
     output: str
@@ -42,6 +49,7 @@ class Run:
     inputs: str
     about: Mapping[str, Any]
     is_detached: bool = False
+    token: str = field(default_factory=_token)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -109,25 +117,37 @@ def probe(output: str) -> None:
     """
     path = FileSystems.join(output, "_journal", f"probe-{uuid.uuid4().hex}")
     try:
-        write_bytes(path, b"")
+        write_bytes(path, b"probe\n")
         FileSystems.delete([path])
     except (OSError, ValueError, BeamIOError) as error:
         raise ValueError(f"--output {output} cannot be written: {error}") from error
 
 
 def write_bytes(path: str, data: bytes) -> None:
-    """Write a whole file; on a local disk nobody ever sees half of it."""
+    """Write a whole file; on a local disk nobody ever sees half of it.
+
+    Some bytes, that is: Beam uploads to S3 in parts, and none are refused there.
+    """
     # An object in a bucket appears whole, when it is closed; a local file does not.
-    local = FileSystems.get_scheme(path) is None
-    # Readers of a Parquet folder pass over names that begin with an underscore.
-    folder, name = FileSystems.split(path)
-    target = FileSystems.join(folder, f"_{name}.partial") if local else path
+    if FileSystems.get_scheme(path) is None:
+        _write_local(Path(path), data)
+        return
     with FileSystems.create(
-        target, compression_type=CompressionTypes.UNCOMPRESSED
+        path, compression_type=CompressionTypes.UNCOMPRESSED
     ) as stream:
         stream.write(data)
-    if local:
-        FileSystems.rename([target], [path])
+
+
+def _write_local(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Readers of a Parquet folder pass over names that begin with an underscore.
+    partial = path.with_name(f"_{path.name}.partial")
+    with partial.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        # Or a power cut could leave the name without the bytes.
+        os.fsync(stream.fileno())
+    partial.replace(path)
 
 
 def begin(run: Run) -> None:
@@ -167,7 +187,14 @@ def _document(path: str) -> dict[str, Any] | None:
             document: dict[str, Any] = json.loads(stream.read())
     except (OSError, ValueError, BeamIOError):
         return None
-    return document
+    return document if _is_record(document) else None
+
+
+def _is_record(document: Any) -> bool:
+    """Whether a JSON document says what the `run.json` of every version does."""
+    return isinstance(document, dict) and all(
+        isinstance(document.get(name), str) for name in ("run_id", "started")
+    )
 
 
 def delete_folder(folder: str) -> None:
@@ -194,15 +221,6 @@ def list_files(folder: str, pattern: str) -> list[str]:
 def _match(folder: str, pattern: str) -> list[FileMetadata]:
     [found] = FileSystems.match([FileSystems.join(literal(folder), pattern)])
     return list(found.metadata_list)
-
-
-def literal(folder: str) -> str:
-    """A pattern that `folder` matches; Beam's have sets of characters, no escape.
-
-    One set stands for both brackets: Python warns of a set that begins with the opening
-    one.
-    """
-    return re.sub(r"([\[\]])|([*?])", lambda m: "[][]" if m[1] else f"[{m[2]}]", folder)
 
 
 def row_groups(path: str, columns: list[str] | None = None) -> Iterator[pa.Table]:

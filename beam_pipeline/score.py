@@ -21,6 +21,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_pipeline import (
     doctor,
+    input_manifest,
     manifest,
     match,
     metadata,
@@ -28,6 +29,8 @@ from beam_pipeline import (
     retention,
     runner,
     runs,
+    staging,
+    storage,
     summary,
 )
 from beam_pipeline.decide import Policy
@@ -42,6 +45,7 @@ from beam_pipeline.pipeline import ScoreRadiographs
 from beam_pipeline.progress import Progress
 from beam_pipeline.pseudonyms import Pseudonyms
 from beam_pipeline.runs import Run
+from beam_pipeline.storage import Fault, Settings
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -50,6 +54,7 @@ _NOT_RECORDED = ("beam",)
 # Paths may hold a patient's name.
 _PATHS = (
     "input",
+    "input_manifest",
     "output",
     "model",
     "metadata",
@@ -81,8 +86,14 @@ def prepare(options: ScoringOptions) -> Job:
     """
     beam_options = PipelineOptions(list(options.beam))
     runner.check(options, beam_options)
+    FileSystems.set_options(beam_options)
+    reached = Settings.of(
+        beam_options.get_all_options(drop_default=True),
+        (*options.input, *options.input_manifest),
+    )
+    storage.prepare(reached)
     score = ScoreRadiographs(
-        model_dir=str(options.model),
+        model_dir=options.model,
         operating_point=options.operating_point,
         threshold=options.threshold,
         calibration=options.calibration,
@@ -90,43 +101,52 @@ def prepare(options: ScoringOptions) -> Job:
         batch_size=options.batch_size,
         read_workers=options.read_workers,
         run_id=options.run_id,
-        rules=_rules(options),
+        rules=_rules(options, reached),
         limits=options.limits,
-        pseudonyms=_pseudonyms(options),
+        pseudonyms=_pseudonyms(options, reached),
         settle_seconds=options.settle_seconds,
+        storage=reached,
     )
-    run = Run(
-        output=match.absolute(options.output),
-        run_id=options.run_id,
-        started=datetime.now(UTC).isoformat(),
-        basis=score.policy.basis,
-        inputs=_inputs(options, score.pseudonyms),
-        about=_about(options, score.policy),
-        is_detached=runner.template(beam_options) is not None,
-    )
-    FileSystems.set_options(beam_options)
-    patterns = tuple(match.normalise(pattern) for pattern in options.input)
-    table = options.metadata and match.absolute(options.metadata)
+    table = options.metadata and storage.absolute(options.metadata)
     if table:
         metadata.check(table)
     paths = PathPattern(options.path_pattern) if options.path_pattern else None
-    _check_inputs(patterns)
-    _check_output(run, patterns)
-    matching = Match(patterns, table, paths, score.pseudonyms)
-    return Job(options, beam_options, matching, score, run)
+    files = Match(
+        patterns=tuple(_normalised(each, reached) for each in options.input),
+        metadata=table,
+        path_pattern=paths,
+        pseudonyms=score.pseudonyms,
+        manifests=tuple(map(storage.absolute, options.input_manifest)),
+        storage=reached,
+    )
+    run = Run(
+        output=storage.absolute(options.output),
+        run_id=options.run_id,
+        started=datetime.now(UTC).isoformat(),
+        basis=score.policy.basis,
+        inputs=_inputs(files),
+        about=_about(options, score.policy),
+        is_detached=runner.template(beam_options) is not None,
+    )
+    _check_inputs(files, reached)
+    _check_output(run, files.patterns)
+    return Job(options, beam_options, files, score, run)
 
 
-def _rules(options: ScoringOptions) -> Rules:
+def _rules(options: ScoringOptions, reached: Settings) -> Rules:
     if options.no_eligibility:
         return Rules(())
-    return rules.compiled(manifest.load(options.model), options.eligibility)
+    own = options.eligibility and staging.file(options.eligibility, reached)
+    return rules.compiled(
+        manifest.load(staging.model(options.model, reached)), own or None
+    )
 
 
-def _pseudonyms(options: ScoringOptions) -> Pseudonyms | None:
+def _pseudonyms(options: ScoringOptions, reached: Settings) -> Pseudonyms | None:
     if options.pseudonym_key_file is None:
         return None
-    path = match.absolute(options.pseudonym_key_file)
-    return Pseudonyms(path, options.deidentify)
+    path = storage.absolute(options.pseudonym_key_file)
+    return Pseudonyms(path, options.deidentify, reached)
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -134,7 +154,7 @@ def run(job: Job) -> dict[str, Any]:
 
     Who runs it holds the output.
     """
-    retention.clean(job.run.output)
+    retention.clean(job.run)
     known = files_of(job.run, rescore=job.options.rescore)
     runs.begin(job.run)
     with (
@@ -148,15 +168,25 @@ def run(job: Job) -> dict[str, Any]:
     _warn_of_metadata(running.result)
     with FileSystems.open(job.run.record("run.json")) as stream:
         document: dict[str, Any] = json.loads(stream.read())
-    retention.close(job.run)
-    if job.options.keep_runs is not None:
-        retention.retire(job.run.output, job.options.keep_runs)
+    _tidy(job)
     print(summary.text(document, job.run.output))
     for broken in document["broken_limits"]:
         _LOGGER.error(
             "Limit broken: --%(limit)s is %(allowed)g, and it is %(found).3g", broken
         )
     return document
+
+
+def _tidy(job: Job) -> None:
+    """Delete what is no longer needed; the run is complete, whatever comes of it."""
+    try:
+        retention.close(job.run)
+        if job.options.keep_runs is not None:
+            retention.retire(job.run, job.options.keep_runs)
+    except (OSError, BeamIOError) as error:
+        _LOGGER.warning(
+            "What earlier runs left could not be deleted (%s)", type(error).__name__
+        )
 
 
 _WARNINGS = {
@@ -182,7 +212,7 @@ def _check_output(run: Run, patterns: Sequence[str]) -> None:
             "choose another, or leave the flag out"
         )
     for pattern in patterns:
-        if match.covers(pattern, run.instances("part-00000.parquet")):
+        if storage.covers(pattern, run.instances("part-00000.parquet")):
             raise UsageError(
                 f"--output {run.output} lies within --input {pattern}: the next run "
                 "would take this one's results for radiographs"
@@ -190,26 +220,38 @@ def _check_output(run: Run, patterns: Sequence[str]) -> None:
     runs.probe(run.output)
 
 
-def _check_inputs(patterns: Sequence[str]) -> None:
-    empty = [pattern for pattern in patterns if not _matches(pattern)]
-    if len(empty) == len(patterns):
+def _check_inputs(files: Match, reached: Settings) -> None:
+    empty = [each for each in files.patterns if not _matches(each, reached)]
+    empty += [each for each in files.manifests if not input_manifest.check(each)]
+    if len(empty) == len(files.patterns) + len(files.manifests):
         raise NothingMatched(f"nothing matches {', '.join(empty)}")
-    for pattern in empty:
-        _LOGGER.warning("Nothing matches %s; the other inputs are scored", pattern)
+    for each in empty:
+        _LOGGER.warning("Nothing matches %s; the other inputs are scored", each)
 
 
-def _matches(pattern: str) -> bool:
+def _normalised(pattern: str, reached: Settings) -> str:
     try:
-        return match.matches_any(pattern)
-    except (ValueError, BeamIOError) as error:
-        raise UsageError(f"--input {pattern} cannot be listed: {error}") from error
+        return storage.normalise(pattern, reached)
+    except (ValueError, Fault) as error:
+        raise _unlisted(pattern, error) from error
 
 
-def _inputs(options: ScoringOptions, pseudonyms: Pseudonyms | None) -> str:
+def _matches(pattern: str, reached: Settings) -> bool:
+    try:
+        return storage.matches_any(pattern, reached)
+    except (ValueError, Fault) as error:
+        raise _unlisted(pattern, error) from error
+
+
+def _unlisted(pattern: str, error: Exception) -> UsageError:
+    return UsageError(f"--input {pattern} cannot be listed: {error}")
+
+
+def _inputs(files: Match) -> str:
     """What is the same for two runs over the same inputs; a keyed hash of paths."""
-    listed = repr(sorted(match.normalise(pattern) for pattern in options.input))
-    if pseudonyms is not None:
-        return pseudonyms.of_inputs(listed)
+    listed = repr(sorted((*files.patterns, *files.manifests)))
+    if files.pseudonyms is not None:
+        return files.pseudonyms.of_inputs(listed)
     return hashlib.sha256(listed.encode("utf-8", "surrogateescape")).hexdigest()
 
 

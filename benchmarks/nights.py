@@ -1,11 +1,13 @@
 """Nights over one archive of small files: time and memory, at several sizes.
 
-    python -m benchmarks.nights 25000 50000 100000
+    python -m benchmarks.nights 10000
+    python -m benchmarks.nights 25000 100000 --model MODEL_DIR
 
 For each size an archive of DICOM files of 96 × 96 pixels, two to a study, is scored
-with the model in the box: a first night, a second one, one with another threshold, and
-into another output one that is killed when half of the files are in the journal, and
-the one after it. The archive lies in the temporary folder: 20 KB a file.
+with the model in the box, or with another: a first night, a second one, one with
+another threshold, and into another output one that is killed when half of the files are
+in the journal, and the one after it. The archive lies in the temporary folder: 20 KB a
+file.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import pyarrow.parquet as pq
 from pydicom import dcmwrite, uid
 from pydicom.dataset import FileDataset, FileMetaDataset
 
+from beam_pipeline.manifest import DEFAULT_MODEL
 from benchmarks import watched
 from benchmarks.watched import Finished
 
@@ -37,9 +40,12 @@ def main() -> None:
     """Measure every size, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", type=int, nargs="+")
+    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL)
+    given = parser.parse_args()
     rows = []
-    for files in parser.parse_args().files:
+    for files in given.files:
         with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "model").symlink_to(given.model.absolute())
             rows.append((files, nights(Path(folder), files)))
         print(json.dumps({"files": files} | _figures(rows[-1][1])), flush=True)
     print(table(rows))
@@ -68,6 +74,8 @@ def arguments(folder: Path, output: str, run_id: str) -> list[str]:
         "score",
         f"--input={folder / 'archive'}",
         f"--output={folder / output}",
+        f"--model={folder / 'model'}",
+        "--allow_unblessed",
         f"--run_id={run_id}",
     ]
 

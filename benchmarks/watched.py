@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-_INTERVAL = 0.05
+# Asking the kernel for a process's memory costs that process time.
+_INTERVAL = 0.25
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from pydicom import uid
 
 from beam_pipeline.errors import Failure, Rejection
 from beam_pipeline.images import codecs
-from beam_pipeline.match import list_files
+from beam_pipeline.storage import list_files
 from benchmarks.watched import run
 from tests import hostile, radiographs
 

@@ -23,6 +23,7 @@ LEAVES = (
     "limits",
     "manifest",
     "images",
+    "storage",
 )
 STAGES = ("match", "read_ahead", "infer", "write", "publish")
 MODULES = [

@@ -22,7 +22,14 @@ from beam_pipeline.options import (
 # The launcher is gone when these would be acted upon.
 AFTER_THE_RUN = ("keep_runs", "metrics_file")
 # What the workers read and write.
-_IN_A_BUCKET = ("input", "output", "metadata", "model", "pseudonym_key_file")
+_IN_A_BUCKET = (
+    "input",
+    "input_manifest",
+    "output",
+    "metadata",
+    "model",
+    "pseudonym_key_file",
+)
 _BUCKET = "^gs://[^/]+(/.*)?$"
 _PATTERNS = {
     _positive: "^[1-9][0-9]*$",

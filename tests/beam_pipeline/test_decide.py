@@ -215,3 +215,18 @@ def test_a_row_that_is_not_scored_is_not_calibrated(tmp_path: Path) -> None:
 def test_an_unknown_operating_point_names_those_there_are() -> None:
     with pytest.raises(ValueError, match="default, screening"):
         policy(BINARY, operating_point="screning")
+
+
+def test_a_row_that_is_rejected_on_second_thoughts_keeps_no_score(
+    tmp_path: Path,
+) -> None:
+    row = decide.decide(outcome(0.1, 0.9), policy(BINARY))
+    assert row.positive
+    # Its logits are no numbers at the site's temperature.
+    site = radiographs.site_calibration()
+    broken = replace(row, logits=(math.nan, 1.0))
+    again = decide.decide_again(broken, policy(BINARY, calibration=site))
+    assert again.status == Status.ERROR
+    assert {again.score, again.positive, again.label, again.threshold} == {None}
+    assert (again.probabilities, again.logits, again.calibration) == (None,) * 3
+    assert again.carried_from == "run"

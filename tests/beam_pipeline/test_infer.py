@@ -148,3 +148,9 @@ def test_a_model_that_nobody_asks_is_not_loaded(tmp_path: Path) -> None:
     image = Ready(Outcome(source_uri="b"), np.zeros((4, 4, 1), np.uint8))
     with pytest.raises(ManifestError):
         handler.run_inference([final, image], model)
+
+
+def test_another_model_than_the_run_began_with_ends_it(model_dir: Path) -> None:
+    handler = SavedModelHandler(str(model_dir), 4, digest="sha256:another")
+    with pytest.raises(ManifestError, match="another model than when the run began"):
+        handler.load_model()()

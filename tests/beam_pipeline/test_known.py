@@ -29,9 +29,9 @@ KNOWN = Known(
 
 def test_what_is_unchanged_is_carried() -> None:
     carried = Carried(KNOWN.place, THEN, "e")
-    assert looked_up(SOURCE, [KNOWN]) == carried
+    assert looked_up(SOURCE, [KNOWN], "e") == carried
     newer = KNOWN._replace(started="2027", place=Place("new.parquet", 0, 0))
-    found = looked_up(SOURCE, [KNOWN, newer, KNOWN])
+    found = looked_up(SOURCE, [KNOWN, newer, KNOWN], "e")
     assert found == carried._replace(place=newer.place)
 
 
@@ -48,17 +48,17 @@ def test_what_is_unchanged_is_carried() -> None:
 )
 def test_what_changed_is_read(changes: dict[str, Any]) -> None:
     source = replace(SOURCE, **changes)
-    assert looked_up(source, [KNOWN]) is source
+    assert looked_up(source, [KNOWN], source.etag) is source
 
 
 def test_an_etag_counts_for_more_than_a_time() -> None:
     later = datetime(2026, 5, 1, tzinfo=UTC)
-    found = looked_up(replace(SOURCE, modified=later), [KNOWN])
+    found = looked_up(replace(SOURCE, modified=later), [KNOWN], "e")
     assert found == Carried(KNOWN.place, later, "e")
 
 
 def test_a_row_that_does_not_stand_tells_the_digest() -> None:
-    found = looked_up(SOURCE, [KNOWN._replace(is_final=False)])
+    found = looked_up(SOURCE, [KNOWN._replace(is_final=False)], "e")
     assert found == replace(SOURCE, digest="blake3:00")
 
 
@@ -77,7 +77,7 @@ def begin(run: Run) -> None:
 
 
 def known(run: Run, **options: Any) -> list[tuple[str, bool, bool]]:
-    files = files_of(run, **options)
+    files = [file for file in files_of(run, **options) if file.is_current]
     return sorted((file.run_id, file.finished, file.same_rules) for file in files)
 
 
@@ -128,7 +128,7 @@ def test_cleaning_keeps_what_counts(tmp_path: Path) -> None:
     for run in (done, killed):
         runs.write_bytes(run.instances("part-00000.parquet"), b"")
         runs.write_bytes(run.studies("part-00000.parquet"), b"")
-    retention.clean(str(tmp_path))
+    retention.clean(radiographs.run(tmp_path, "now"))
     left = sorted(
         str(path.relative_to(tmp_path).parent)
         for path in tmp_path.rglob("*")
@@ -152,13 +152,50 @@ def test_closing_deletes_the_journals_that_were_taken_over(tmp_path: Path) -> No
     assert [path.name for path in (tmp_path / "_journal").iterdir()] == ["other"]
 
 
+def test_retiring_keeps_the_run_that_has_just_finished(tmp_path: Path) -> None:
+    for year in (2024, 2025):
+        finish(replace(radiographs.run(tmp_path, f"run-{year}"), started=f"{year}"))
+    # The clock was set back.
+    tonight = replace(radiographs.run(tmp_path, "tonight"), started="1970")
+    finish(tonight)
+    retention.retire(tonight, 2)
+    left = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert left == ["run-2025", "tonight"]
+
+
+def test_a_journal_of_the_same_name_that_says_something_else_is_no_use(
+    tmp_path: Path,
+) -> None:
+    run = radiographs.run(tmp_path, "night")
+    begin(replace(run, basis=replace(run.basis, rules="others")))
+    retention.clean(run)
+    assert not known(run)
+    begin(run)
+    retention.clean(run)
+    assert known(run) == [("night", False, True)]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"run_id": "x"}', '{"basis": 1}'])
+def test_a_record_that_is_none_stops_nobody(tmp_path: Path, text: str) -> None:
+    run = radiographs.run(tmp_path, "night")
+    for folder in ("_journal/x", "runs/x"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "run.json").write_text(text)
+    (tmp_path / "runs/x/_SUCCESS").touch()
+    retention.clean(run)
+    assert files_of(run) == ()
+    finish(run)
+    retention.close(run)
+    retention.retire(run, 1)
+
+
 def test_retiring_keeps_the_newest_and_journals_since(tmp_path: Path) -> None:
     for year in range(2020, 2026):
         made = radiographs.run(tmp_path, f"run-{year}")
         finish(replace(made, started=f"{year}"))
     for year in (2022, 2025):
         begin(replace(radiographs.run(tmp_path, f"killed-{year}"), started=f"{year}"))
-    retention.retire(str(tmp_path), 2)
+    retention.retire(radiographs.run(tmp_path, "run-2025"), 2)
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
         "run-2024",
         "run-2025",

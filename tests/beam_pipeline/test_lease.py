@@ -143,3 +143,22 @@ def test_a_job_that_nobody_waits_for_publishes_unless_another_holds_it(
         pytest.raises(lease.Held, match="held by run night"),
     ):
         lease.require(detached)
+
+
+def test_who_wakes_up_late_leaves_the_lease_to_who_has_it_now(bucket: Bucket) -> None:
+    late = lease._Lease(str(bucket.lease), bucket.run)
+    late.renew()
+    other = lease._Lease(str(bucket.lease), radiographs.run(Path("/"), "other"))
+    with late.renewed():
+        other.renew()
+        lease.time.sleep(0.5)
+        assert json.loads(bucket.lease.read_text())["run_id"] == "other"
+    assert json.loads(bucket.lease.read_text())["run_id"] == "other"
+
+
+def test_another_attempt_at_the_same_run_is_another_holder(tmp_path: Path) -> None:
+    with (
+        lease.held(radiographs.run(tmp_path)),
+        pytest.raises(lease.Held, match="held by run night"),
+    ):
+        lease.require(radiographs.run(tmp_path))

@@ -20,11 +20,11 @@ from pydicom import uid
 from beam_pipeline.errors import Failure, Unreadable
 from beam_pipeline.images.eligibility import Rules
 from beam_pipeline.limits import Limits
-from beam_pipeline.match import list_files, normalise
 from beam_pipeline.process_pool import Allowance, Worker
 from beam_pipeline.read import Reading
 from beam_pipeline.read_ahead import _read
 from beam_pipeline.records import Outcome, Ready, Source
+from beam_pipeline.storage import list_files, normalise
 from tests import hostile, radiographs
 
 MIB = 2**20

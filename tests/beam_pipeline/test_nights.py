@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 from beam_pipeline.__main__ import main
+from beam_pipeline.pseudonyms import Pseudonyms
+from beam_pipeline.records import Outcome
 from tests import radiographs
 
 SAME = ("run_id", "carried_from", "scored_at")
@@ -298,3 +300,54 @@ def test_what_a_table_says_of_a_file_is_part_of_it(
     # It is read again, and known by its digest.
     assert row["study_instance_uid"] == ("1.3" if changed else "1.2")
     assert row["carried_from"] == "first"
+
+
+@pytest.mark.parametrize("damage", ["emptied", "cut", "gone"])
+def test_a_damaged_table_costs_its_rows_and_no_night(
+    output: Output, damage: str
+) -> None:
+    first = output.score("first")
+    [part] = (output.folder / "instances" / "run=first").iterdir()
+    data = part.read_bytes()
+    part.unlink()
+    if damage != "gone":
+        part.write_bytes(data[: len(data) // 2] if damage == "cut" else b"")
+    second = output.score("second")
+    for name, row in second.items():
+        assert without(row, *SAME) == without(first[name], *SAME)
+        assert row["carried_from"] is None
+
+
+def test_a_study_outlives_an_export_folder_that_is_emptied_every_night(
+    tmp_path: Path, model_dir: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    night = Output(tmp_path / "out", folder, model_dir)
+    for number in range(3):
+        for path in folder.iterdir():
+            path.unlink()
+        uid = f"1.2.{number}"
+        data = dicom(0.3 + 0.2 * number, StudyInstanceUID="1.2", SOPInstanceUID=uid)
+        (folder / f"{number}.dcm").write_bytes(data)
+        night.score(f"night-{number}")
+        [study] = night.studies(f"night-{number}")
+        assert study["images"] == number + 1
+    night.score("again", "--rescore")
+    [study] = night.studies("again")
+    assert (study["images"], study["driving_sop_instance_uid"]) == (3, "1.2.2")
+
+
+def test_a_deidentified_row_has_no_etag_of_the_file(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(os.urandom(32))
+    etag = "5d41402abc4b2a76b9719d911017c592"
+    named, hidden = (
+        Pseudonyms(str(key), deidentify).applied(
+            Outcome(source_uri="a", source_etag=etag)
+        )
+        for deidentify in (False, True)
+    )
+    assert named.source_etag == etag
+    assert etag not in str(hidden.source_etag)
+    assert hidden.source_etag == Pseudonyms(str(key), True).etag(etag)

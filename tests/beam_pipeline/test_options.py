@@ -49,7 +49,7 @@ def test_inputs_add_up_and_a_run_has_a_name() -> None:
     found = parse("--input", "a", "--input", "b", "--output", "c")
     assert found.input == ("a", "b")
     assert found.run_id
-    assert found.model == DEFAULT_MODEL
+    assert found.model == str(DEFAULT_MODEL)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -57,6 +58,14 @@ TASKS = """
         elif kind == "limits":
             import resource
             yield resource.getrlimit(resource.RLIMIT_CORE)
+
+    much = []
+
+    def keep():
+        much.append(bytearray(64 * 2**20))
+
+    def kept(item):
+        yield len(much[0])
 """
 
 
@@ -293,3 +302,21 @@ def test_what_a_decoder_prints_is_not_shown(
 
 def test_a_crash_leaves_no_core_file(worker: Worker) -> None:
     assert list(worker.run(("limits", None))) == ["limits", (0, 0)]
+
+
+def test_what_is_prepared_is_no_item_s_cost(tasks: ModuleType) -> None:
+    worker = Worker(tasks.kept, Allowance(SECONDS, MEMORY // 2), tasks.keep)
+    assert list(worker.run(None)) == [MEMORY]
+    worker.close()
+
+
+def test_a_default_timeout_of_sockets_changes_nothing(tasks: ModuleType) -> None:
+    before = socket.getdefaulttimeout()
+    # As Beam's Google client sets it.
+    socket.setdefaulttimeout(60)
+    try:
+        worker = Worker(tasks.act, ALLOWANCE)
+        assert list(worker.run(("double", 4))) == ["double", 8]
+        worker.close()
+    finally:
+        socket.setdefaulttimeout(before)

@@ -7,7 +7,7 @@ import pytest
 from blake3 import blake3
 
 from beam_pipeline import read
-from beam_pipeline.images import rules
+from beam_pipeline.images import eligibility, rules
 from beam_pipeline.read import Reading
 from beam_pipeline.records import Metadata, Outcome, Ready, Source
 from tests import radiographs
@@ -125,3 +125,34 @@ def test_what_a_table_says_of_a_dicom_file_is_not_believed(tmp_path: Path) -> No
     found = last(Source(str(tmp_path / "a.dcm"), metadata=known))
     assert isinstance(found, Ready)
     assert found.outcome.view_position == "PA"
+
+
+@pytest.mark.parametrize("part", ["CHEST", "HAND"])
+def test_a_file_that_has_grown_since_it_was_listed_waits(
+    tmp_path: Path, part: str
+) -> None:
+    data = write(tmp_path / "a.dcm", BodyPartExamined=part)
+    found = last(Source(str(tmp_path / "a.dcm"), len(data) - 10))
+    assert (found.status, found.reason) == ("ERROR", "STILL_CHANGING")
+    assert found.source_bytes == len(data) - 10
+
+
+def test_a_file_that_shrinks_while_it_is_read_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write(tmp_path / "a.dcm")
+    check = eligibility.check
+
+    def shrinking(*arguments: object) -> object:
+        (tmp_path / "a.dcm").write_bytes(data[:-10])
+        return check(*arguments)
+
+    monkeypatch.setattr(eligibility, "check", shrinking)
+    found = last(Source(str(tmp_path / "a.dcm"), len(data)))
+    assert (found.status, found.reason) == ("ERROR", "STILL_CHANGING")
+
+
+def test_a_file_that_nobody_listed_gets_its_size(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.dcm")
+    found = last(Source(str(tmp_path / "a.dcm")))
+    assert found.outcome.source_bytes == len(data)

@@ -16,7 +16,7 @@ def test_a_local_file_gets_its_name_when_it_is_whole(
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs.FileSystems, "rename", crash)
+    monkeypatch.setattr(runs.Path, "replace", crash)
     with pytest.raises(KeyboardInterrupt):
         runs.write_bytes(str(path), b"half")
     assert not path.exists()

@@ -46,7 +46,7 @@ def test_every_flag_is_a_parameter_or_is_about_what_comes_after_the_run() -> Non
     known = PipelineOptions().get_all_options()
     assert set(PARAMETERS) - flags <= set(known)
     required = {name for name in PARAMETERS if not PARAMETERS[name].get("isOptional")}
-    assert required == {"input", "output", "sdk_container_image"}
+    assert required == {"output", "sdk_container_image"}
     assert all(each["label"] and each["helpText"] for each in WRITTEN["parameters"])
 
 

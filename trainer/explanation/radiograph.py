@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from beam_pipeline import images
+from beam_pipeline import images, storage
 from beam_pipeline.errors import NotScored
 from beam_pipeline.images import Limits, eligibility
 from beam_pipeline.images.eligibility import Rules, Verdict
 from beam_pipeline.images.prepare import Place, placed
 from beam_pipeline.manifest import Preparation
-from beam_pipeline.read import internal_error, open_source, read_failed
+from beam_pipeline.read import internal_error, read_failed
+from beam_pipeline.records import Source
 
 _LIMITS = Limits()
 
@@ -63,7 +64,7 @@ def read(path: Path, preparation: Preparation, rules: Rules) -> Radiograph:
 
 
 def _read(path: Path, preparation: Preparation, rules: Rules) -> Radiograph:
-    with open_source(str(path)) as stream:
+    with storage.open(Source(str(path))) as stream:
         header = images.read_header(_LIMITS.bounded(stream), path.name, rules.asked)
     verdicts = eligibility.check(header, rules)
     _LIMITS.check_file(path.stat().st_size)

@@ -15,7 +15,7 @@ from PIL import Image
 from pydicom import uid
 from pydicom.data import get_testdata_file
 
-from beam_pipeline import images, match
+from beam_pipeline import images, storage
 from beam_pipeline.errors import NotScored
 from beam_pipeline.images.rules import compiled
 from beam_pipeline.limits import Limits
@@ -216,7 +216,9 @@ def test_rule_35_bystanders_are_counted_and_no_errors(tmp_path: Path) -> None:
     folder.mkdir()
     for name, (data, _) in expected.items():
         (folder / name).write_bytes(data)
-    listed = [Path(each.uri) for each in match.list_files(match.normalise(str(folder)))]
+    listed = [
+        Path(each.uri) for each in storage.list_files(storage.normalise(str(folder)))
+    ]
     assert sorted(path.name for path in listed) == sorted(expected)
     for path in listed:
         found = end(path)
