@@ -6,10 +6,8 @@
 Each TaskManager has a core of its own, and its Python worker and that worker's reading
 process run on the same core. What a study costs is the difference between two archive
 sizes, so that start-up does not count: seconds of the task that reads and scores, by
-Flink's own clock; bytes that its tasks wrote for tasks that may be on other machines;
-and bytes on the loopback device, which also carries what a worker and its own
-TaskManager say to each other. It runs in a network namespace of its own, where nobody
-else's bytes are.
+Flink's own clock, and bytes that its tasks wrote for tasks that may be on other
+machines. Only on an idle machine do the seconds mean anything.
 """
 
 from __future__ import annotations
@@ -27,8 +25,6 @@ from tests.flink import cluster as clusters
 from tests.flink.cluster import Cluster
 from tests.flink.install import CACHE, Installation, installed
 
-_APART = "SCALING_APART"
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -38,20 +34,17 @@ class Measured:
         studies: how many.
         seconds: of the task that reads and scores.
         exchanged: bytes that tasks wrote for tasks that may be elsewhere.
-        loopback: bytes on the loopback device, all processes together.
     """
 
     studies: int
     seconds: float
     exchanged: int
-    loopback: int
 
     def without(self, smaller: Measured) -> Measured:
         return Measured(
             self.studies - smaller.studies,
             self.seconds - smaller.seconds,
             self.exchanged - smaller.exchanged,
-            self.loopback - smaller.loopback,
         )
 
 
@@ -61,9 +54,6 @@ def main() -> None:
     parser.add_argument("--studies", type=int, nargs=2, default=(500, 2000))
     sizes = parser.parse_args().studies
     installation = installed(CACHE)
-    if _APART not in os.environ:
-        _run_apart()
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     cores = sorted(os.sched_getaffinity(0))[:2]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -73,17 +63,9 @@ def main() -> None:
     for name, cost in (("1 worker", one), ("2 workers", two)):
         print(
             f"{name:10} {cost.studies / cost.seconds:6.1f} studies/s  "
-            f"{cost.exchanged / cost.studies:6.0f} bytes a study between tasks  "
-            f"{cost.loopback / cost.studies:6.0f} on the loopback device"
+            f"{cost.exchanged / cost.studies:6.0f} bytes a study between tasks"
         )
     print(f"ratio      {one.seconds / two.seconds:6.2f}")
-
-
-def _run_apart() -> None:
-    """Go on as a process in a network namespace of its own."""
-    command = ["unshare", "--net", sys.executable, "-m", "benchmarks.scaling"]
-    os.environ[_APART] = "1"
-    os.execvp(command[0], [*command, *sys.argv[1:]])
 
 
 def study_cost(
@@ -97,17 +79,15 @@ def study_cost(
 
 def measured(cluster: Cluster, folder: Path, archive: Path) -> Measured:
     """Score `archive` on `cluster`."""
-    before = _loopback_bytes()
     command = [sys.executable, "-m", "beam_pipeline", "score", f"--input={archive}"]
     command += [f"--output={folder / f'scored-{archive.name}'}", *cluster.flags]
     command += clusters.process_flags(folder / "beam-pipeline-worker")
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    loopback = _loopback_bytes() - before
     job = _newest(cluster)
     (scoring,) = [each for each in job["vertices"] if "Score" in each["name"]]
     exchanged = _exchanged_bytes(job, cluster.ask(f"/jobs/{job['jid']}/plan"))
     studies = sum(1 for _ in archive.iterdir())
-    found = Measured(studies, scoring["duration"] / 1000, exchanged, loopback)
+    found = Measured(studies, scoring["duration"] / 1000, exchanged)
     print(found, flush=True)
     return found
 
@@ -125,13 +105,6 @@ def _exchanged_bytes(job: Any, plan: Any) -> int:
         for vertex in job["vertices"]
         if vertex["id"] in apart
     )
-
-
-def _loopback_bytes() -> int:
-    """Bytes sent on the loopback device of this network namespace."""
-    lines = Path("/proc/self/net/dev").read_text().splitlines()
-    (counts,) = [line.split(":")[1] for line in lines if line.strip().startswith("lo:")]
-    return int(counts.split()[8])
 
 
 def _newest(cluster: Cluster) -> Any:

@@ -224,7 +224,8 @@ class Cluster:
         # Appended: a TaskManager that is started again is the same one.
         with (self._folder / "logs" / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                command,
+                # It must not outlive a test that is killed.
+                ["setpriv", "--pdeathsig", "KILL", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
