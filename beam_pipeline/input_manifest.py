@@ -11,16 +11,17 @@ import csv
 import io
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from beam_pipeline import streamed
 from beam_pipeline.records import Source
 
 URI = "uri"
@@ -100,26 +101,21 @@ def check(path: str) -> list[Source]:
 
 
 def _rows(path: str) -> Iterator[Mapping[str, Any]]:
+    if path.endswith(".txt"):
+        yield from _lines(path)
+    elif path.endswith((".csv", ".parquet")):
+        yield from streamed.rows(path, partial(_check_columns, path))
+    else:
+        raise InputManifestError(f"{path} is none of: .txt, .csv, .parquet")
+
+
+def _lines(path: str) -> Iterator[Mapping[str, Any]]:
     stream = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-    with stream:
-        if path.endswith(".parquet"):
-            table = pq.ParquetFile(pa.PythonFile(stream, "r"))
-            _check_columns(table.schema_arrow.names, path)
-            for batch in table.iter_batches():
-                yield from batch.to_pylist()
-            return
-        text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
-        if path.endswith(".csv"):
-            reader = csv.DictReader(text)
-            _check_columns(reader.fieldnames or (), path)
-            yield from reader
-        elif path.endswith(".txt"):
-            yield from ({URI: line.rstrip("\r\n")} for line in text if line.strip())
-        else:
-            raise InputManifestError(f"{path} is none of: .txt, .csv, .parquet")
+    with stream, io.TextIOWrapper(stream, "utf-8-sig") as text:
+        yield from ({URI: line.rstrip("\r\n")} for line in text if line.strip())
 
 
-def _check_columns(names: Iterable[str], path: str) -> None:
+def _check_columns(path: str, names: Sequence[str]) -> None:
     unknown = sorted(set(names) - set(COLUMNS))
     if unknown or URI not in names:
         raise InputManifestError(

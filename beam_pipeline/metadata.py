@@ -9,19 +9,18 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
-import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from blake3 import blake3
 
+from beam_pipeline import streamed
 from beam_pipeline.images import terms
 from beam_pipeline.pseudonyms import Pseudonyms
 from beam_pipeline.records import Metadata
@@ -121,20 +120,10 @@ def check(path: str) -> int:
 
 
 def _rows(path: str) -> Iterator[Mapping[str, Any]]:
-    stream = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-    with stream:
-        if path.endswith(".parquet"):
-            table = pq.ParquetFile(pa.PythonFile(stream, "r"))
-            _check_columns(table.schema_arrow.names, path)
-            for batch in table.iter_batches():
-                yield from batch.to_pylist()
-            return
-        reader = csv.DictReader(io.TextIOWrapper(stream, "utf-8-sig", newline=""))
-        _check_columns(reader.fieldnames or (), path)
-        yield from reader
+    yield from streamed.rows(path, partial(_check_columns, path))
 
 
-def _check_columns(names: Iterable[str], path: str) -> None:
+def _check_columns(path: str, names: Sequence[str]) -> None:
     unknown = sorted(set(names) - {PATH, *COLUMNS})
     if unknown or PATH not in names:
         raise MetadataError(

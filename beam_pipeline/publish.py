@@ -133,7 +133,8 @@ def read_instances(segment: Segment) -> Iterator[Instance]:
     table = runs.read_parquet(segment.path, studies.COLUMNS)
     for row, columns in enumerate(table.to_pylist()):
         if columns["study_instance_uid"] is not None:
-            yield Instance(segment=segment.path, row=row, **columns)
+            # A study has no use for the place of a row.
+            yield Instance(segment="", row=row, **columns)
 
 
 def plan_parts(segments: Sequence[Segment]) -> dict[str, str]:
