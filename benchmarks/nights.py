@@ -150,11 +150,14 @@ def write(path: Path, pixels: np.ndarray, number: int) -> None:
 
 
 def table(rows: list[tuple[int, dict[str, Finished]]]) -> str:
-    """Seconds and peak memory of each night, by the number of files."""
+    """Seconds, seconds of the processors and peak memory, by the number of files."""
     lines = ["| files | " + " | ".join(_HEADER) + " | peak memory |"]
     lines.append("|---|" + "---|" * (len(_HEADER) + 1))
     for files, found in rows:
-        seconds = " | ".join(f"{found[name].seconds:,.0f} s" for name in _HEADER)
+        seconds = " | ".join(
+            f"{found[name].seconds:,.0f} s ({found[name].cpu_seconds:,.0f})"
+            for name in _HEADER
+        )
         peak = max(each.peak for each in found.values()) / 1e9
         lines.append(f"| {files:,} | {seconds} | {peak:.2f} GB |")
     return "\n".join(lines)
@@ -164,7 +167,11 @@ def _figures(found: dict[str, Finished]) -> dict[str, float]:
     return {
         f"{name}_{what}": round(value, 2)
         for name, each in found.items()
-        for what, value in [("seconds", each.seconds), ("gb", each.peak / 1e9)]
+        for what, value in [
+            ("seconds", each.seconds),
+            ("cpu_seconds", each.cpu_seconds),
+            ("gb", each.peak / 1e9),
+        ]
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ class Finished:
         returncode: of the process; minus the signal that ended it.
         printed: on both of its streams.
         seconds: from its start to its end.
+        cpu_seconds: of its processors' time, with all processes that it started.
         peak: of its memory and that of all processes that it started, in bytes.
         peak_of_one_child: of the largest of those that it started.
     """
@@ -31,13 +33,14 @@ class Finished:
     returncode: int
     printed: str
     seconds: float
+    cpu_seconds: float
     peak: int
     peak_of_one_child: int
 
 
 def run(*arguments: str, kill_when: Callable[[], bool] | None = None) -> Finished:
     """Run `python -m beam_pipeline` with `arguments`; kill it when that comes true."""
-    clock = time.monotonic()
+    clock, used = time.monotonic(), _cpu_seconds()
     process = subprocess.Popen(
         [sys.executable, "-m", "beam_pipeline", *arguments],
         stdout=subprocess.PIPE,
@@ -63,9 +66,16 @@ def run(*arguments: str, kill_when: Callable[[], bool] | None = None) -> Finishe
         process.returncode,
         printed.decode(errors="replace"),
         time.monotonic() - clock,
+        _cpu_seconds() - used,
         max(sums),
         max(largest),
     )
+
+
+def _cpu_seconds() -> float:
+    """That all children which have ended took, and theirs."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def pss(process: int) -> int:
