@@ -7,7 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,18 +109,31 @@ class Published:
     sha256: str
 
 
+_FOLDERS = ("_journal", "instances", "studies", "runs")
+
+
 def probe(output: str) -> None:
-    """Try to write below `output`.
+    """Try to write wherever a run writes below `output`, and leave nothing there.
 
     Raises:
         ValueError: it cannot be written, and why.
     """
-    path = FileSystems.join(output, "_journal", f"probe-{uuid.uuid4().hex}")
-    try:
-        write_bytes(path, b"probe\n")
-        FileSystems.delete([path])
-    except (OSError, ValueError, BeamIOError) as error:
-        raise ValueError(f"--output {output} cannot be written: {error}") from error
+    for name in _FOLDERS:
+        folder = FileSystems.join(output, name)
+        # Readers of a Parquet folder pass over names that begin with an underscore.
+        path = FileSystems.join(folder, f"_probe-{uuid.uuid4().hex}")
+        try:
+            write_bytes(path, b"probe\n")
+            FileSystems.delete([path])
+        except (OSError, ValueError, BeamIOError) as error:
+            raise ValueError(
+                f"--output {output} cannot be written: {error}. If another user has "
+                "written there, give it back: chown -R"
+            ) from error
+        if FileSystems.get_scheme(output) is None:
+            # A folder that was made now would be this user's, who may only look.
+            with suppress(OSError):
+                os.rmdir(folder)
 
 
 def write_bytes(path: str, data: bytes) -> None:
