@@ -93,9 +93,13 @@ class Job:
 
     def kept(self) -> set[str]:
         """What is in the journal."""
-        segments = self.output.glob("_journal/*/segment-*.parquet")
-        tables = [pq.read_table(path, columns=["source_uri"]) for path in segments]
-        return {uri for table in tables for uri in table["source_uri"].to_pylist()}
+        kept: set[str] = set()
+        for path in self.output.glob("_journal/*/segment-*.parquet"):
+            # A job that has just finished deletes it.
+            with suppress(FileNotFoundError):
+                table = pq.read_table(path, columns=["source_uri"])
+                kept.update(table["source_uri"].to_pylist())
+        return kept
 
     def has_begun(self) -> bool:
         return any(self.output.glob("_journal/*/run.json"))
