@@ -94,21 +94,27 @@ class Job:
     def kept(self) -> set[str]:
         """What is in the journal."""
         kept: set[str] = set()
-        for path in self.output.glob("_journal/*/segment-*.parquet"):
-            # A job that has just finished deletes it.
+        for path in self._found("_journal/*/segment-*.parquet"):
             with suppress(FileNotFoundError):
                 table = pq.read_table(path, columns=["source_uri"])
                 kept.update(table["source_uri"].to_pylist())
         return kept
 
     def has_begun(self) -> bool:
-        return any(self.output.glob("_journal/*/run.json"))
+        return bool(self._found("_journal/*/run.json"))
 
     def has_published(self) -> bool:
-        return any(self.output.glob("instances/*/*"))
+        return bool(self._found("instances/*/*"))
 
     def is_finished(self) -> bool:
-        return any(self.output.glob("runs/*/_SUCCESS"))
+        return bool(self._found("runs/*/_SUCCESS"))
+
+    def _found(self, pattern: str) -> list[Path]:
+        """What there is; a job may delete a folder while it is looked into."""
+        try:
+            return list(self.output.glob(pattern))
+        except FileNotFoundError:
+            return []
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         """What differs between no two runs, in an order that does not either."""
