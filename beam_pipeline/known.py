@@ -34,7 +34,6 @@ _COLUMNS = [
     "source_digest",
     "metadata_digest",
     "status",
-    "carried_from",
 ]
 
 

@@ -34,15 +34,17 @@ def clean(run: Run) -> None:
         # A job that outlived its run goes on to write into a journal that is gone.
         if run_id in finished or (folder, run_id) not in begun:
             runs.delete_folder(folder)
-    for document in runs.documents(output):
-        if document["run_id"] == run.run_id and not _same(document, run):
-            runs.delete_folder(run.journal())
+    # Also one whose record cannot be read: nobody knows what its rows rest on.
+    if not any(_same(document, run) for document in runs.documents(output)):
+        runs.delete_folder(run.journal())
 
 
 def _same(document: dict[str, Any], run: Run) -> bool:
+    """Whether `document` is of a run of that name that asked for the same."""
     asked = [each.get("options") or {} for each in (document, run.document)]
     rescore = [bool(each.get("rescore")) for each in asked]
-    return document.get("basis") == run.document["basis"] and rescore[0] == rescore[1]
+    named = document["run_id"] == run.run_id and rescore[0] == rescore[1]
+    return named and document.get("basis") == run.document["basis"]
 
 
 def close(run: Run) -> None:

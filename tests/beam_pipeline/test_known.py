@@ -171,6 +171,10 @@ def test_a_journal_of_the_same_name_that_says_something_else_is_no_use(
     retention.clean(run)
     assert not known(run)
     begin(run)
+    Path(run.journal("run.json")).write_text("{")
+    retention.clean(run)
+    assert not Path(run.journal()).exists()
+    begin(run)
     retention.clean(run)
     assert known(run) == [("night", False, True)]
 
