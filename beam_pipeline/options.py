@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import math
-import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from beam_pipeline import dates
+from beam_pipeline import dates, flag_values
 from beam_pipeline.limits import Limits
 from beam_pipeline.manifest import DEFAULT_MODEL
 
@@ -32,7 +29,6 @@ _COMPARED = {
 }
 # Paths that may be another every day.
 _DATED = ("input", "input_manifest", "output", "metadata")
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
 
 class UsageError(ValueError):
@@ -123,14 +119,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--output",
-        type=_folder,
+        type=flag_values.folder,
         required=True,
         metavar="DIR",
         help="where runs are written",
     )
     add(
         "--date",
-        type=_day,
+        type=flag_values.day,
         default="yesterday",
         metavar="DAY",
         help="what {date} or, say, {date:%%Y/%%m/%%d} in paths stands for: 2026-11-20, "
@@ -150,7 +146,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     thresholds.add_argument(
         "--threshold",
-        type=_share,
+        type=flag_values.share,
         metavar="X",
         help="a threshold of your own, from 0 to 1: positive is score >= X",
     )
@@ -162,7 +158,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--run_id",
-        type=_run_id,
+        type=flag_values.run_id,
         default=datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ"),
         metavar="ID",
         help="name of the run (default: the time, UTC)",
@@ -170,14 +166,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_nights(parser)
     add(
         "--batch_size",
-        type=_positive,
+        type=flag_values.positive,
         default=32,
         metavar="N",
         help="images the model sees at once (default: %(default)s)",
     )
     add(
         "--read_workers",
-        type=_positive,
+        type=flag_values.positive,
         metavar="N",
         help="processes that read and decode (default: one a core)",
     )
@@ -187,28 +183,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default = getattr(Limits(), name)
         add(
             f"--max_{name}",
-            type=_positive if isinstance(default, int) else _duration,
+            type=flag_values.positive
+            if isinstance(default, int)
+            else flag_values.duration,
             default=default,
             metavar="N",
             help=f"most {what} of one file (default: %(default)s)",
         )
     add(
         "--max_error_rate",
-        type=_share,
+        type=flag_values.share,
         default=0.5,
         metavar="X",
         help="exit with 3 when a larger share of files is ERROR (default: %(default)s)",
     )
     add(
         "--max_reject_rate",
-        type=_share,
+        type=flag_values.share,
         default=1.0,
         metavar="X",
         help="exit with 3 when a larger share is REJECTED (default: %(default)s)",
     )
     add(
         "--min_inputs",
-        type=_positive,
+        type=flag_values.positive,
         default=1,
         metavar="N",
         help="exit with 3 when fewer files are found (default: %(default)s)",
@@ -220,7 +218,7 @@ def add_metrics_file(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the flag that names a metrics file."""
     parser.add_argument(
         "--metrics_file",
-        type=_metrics_file,
+        type=flag_values.metrics_file,
         metavar="FILE",
         help="write how the run ended to FILE.prom, for node_exporter's textfile "
         "collector",
@@ -235,7 +233,7 @@ def _add_nights(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--settle_seconds",
-        type=_seconds,
+        type=flag_values.seconds,
         default=0.0,
         metavar="N",
         help="leave files that changed less than N seconds ago to the next run, as "
@@ -243,7 +241,7 @@ def _add_nights(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--keep_runs",
-        type=_positive,
+        type=flag_values.positive,
         metavar="N",
         help="delete older finished runs than the newest N, after a complete one "
         "(default: keep all)",
@@ -309,12 +307,12 @@ def add_comparing(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "a",
-        type=_folder,
+        type=flag_values.folder,
         metavar="RUN_A",
         help="the reference: OUTPUT/runs/ID; OUTPUT for the newest run that finished "
         "there, OUTPUT~1 for the one before it",
     )
-    add("b", type=_folder, metavar="RUN_B", help="the other, likewise")
+    add("b", type=flag_values.folder, metavar="RUN_B", help="the other, likewise")
     add("--json", metavar="FILE", help="write every figure there, for machines")
     add(
         "--rows",
@@ -323,7 +321,7 @@ def add_comparing(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--movers",
-        type=_positive,
+        type=flag_values.positive,
         default=10,
         metavar="N",
         help="how many of the largest differences to name (default: %(default)s)",
@@ -331,7 +329,7 @@ def add_comparing(parser: argparse.ArgumentParser) -> None:
     for name, what in _COMPARED.items():
         add(
             f"--max_{name}",
-            type=_share,
+            type=flag_values.share,
             default=1.0,
             metavar="X",
             help=f"exit with 1 when a larger share of {what} (default: %(default)s)",
@@ -427,64 +425,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return value
-
-
-def _duration(text: str) -> float:
-    value = float(text)
-    # Clocks cannot be set to any number; a day is more than a file needs.
-    if not 0 < value <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 86400")
-    return value
-
-
-def _day(text: str) -> str:
-    try:
-        return dates.parse(text).isoformat()
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _metrics_file(text: str) -> Path:
-    path = Path(text).absolute()
-    if path.suffix != ".prom":
-        raise argparse.ArgumentTypeError(
-            f"node_exporter reads only names that end with .prom, not {path.name!r}"
-        )
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
-    return path
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
-    return value
-
-
-def _folder(text: str) -> str:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("it is empty; is a variable not set?")
-    return text if "://" in text else os.path.abspath(text)
-
-
-def _run_id(text: str) -> str:
-    if not _RUN_ID.fullmatch(text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a name of letters, digits, '_', '-' and '.'"
-        )
-    return text

@@ -10,14 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from beam_pipeline import options
-from beam_pipeline.options import (
-    _duration,
-    _positive,
-    _run_id,
-    _seconds,
-    _share,
-)
+from beam_pipeline import flag_values, options
 
 # The launcher is gone when these would be acted upon.
 AFTER_THE_RUN = ("keep_runs", "metrics_file")
@@ -32,11 +25,11 @@ _IN_A_BUCKET = (
 )
 _BUCKET = "^gs://[^/]+(/.*)?$"
 _PATTERNS = {
-    _positive: "^[1-9][0-9]*$",
-    _share: r"^(0|1|0?\.[0-9]+|[01]\.0*)$",
-    _duration: r"^[0-9]+(\.[0-9]+)?$",
-    _seconds: r"^[0-9]+(\.[0-9]+)?$",
-    _run_id: r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$",
+    flag_values.positive: "^[1-9][0-9]*$",
+    flag_values.share: r"^(0|1|0?\.[0-9]+|[01]\.0*)$",
+    flag_values.duration: r"^[0-9]+(\.[0-9]+)?$",
+    flag_values.seconds: r"^[0-9]+(\.[0-9]+)?$",
+    flag_values.run_id: r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$",
 }
 # Flags of Beam's that Dataflow has no field of its own for.
 _OF_BEAM = (
