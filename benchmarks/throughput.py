@@ -1,194 +1,275 @@
-"""Studies per second: this project, the documented Beam recipe, and the floor.
+"""Studies per second: this project, the floor and every peer, side by side.
 
-    make bench                            # 200 and 800 studies, three rounds
-    make bench BENCH='--studies 24 48 --rounds 1'
+    make bench                          # the mix, 100 and 1,000 studies, five rounds
+    make bench BENCH='--encodings each --studies 50 250'    # each encoding alone
+    make bench BENCH='--contenders ours floor --studies 100 400 --rounds 3'
+    make bench BENCH='--report benchmarks/results/throughput-….jsonl'
 
-The cost of a study without start-up is the difference between two archive sizes,
-(t(N2) - t(N1)) / (N2 - N1), each run in a fresh process. The three take turns within a
-round, because the machine's speed drifts. The floor has no start-up to take off: it
-times its own two halves, on the larger archive. Peak memory is that of the process and
-its children, read every 50 ms.
+All take turns within a round, each in a fresh process, because the machine's speed
+drifts; the next round begins with another one. Before each run all files are read once,
+so that they come from memory for everybody, as far as it holds them; `--cold` has all
+forgotten instead. Every run is written to a file of JSON lines when it ends: what was
+killed can still be reported, and what failed is told and costs the others nothing.
+
+Archives are built in a temporary folder, one after the other: 9 GB for 1,000 studies of
+the mix. With `--archives` they stay for the next time.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
-import statistics
-import subprocess
+import shutil
 import sys
 import tempfile
-import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-import keras
-import psutil
-import pyarrow.parquet as pq
-
-from beam_pipeline import manifest as manifests
 from beam_pipeline.manifest import DEFAULT_MODEL
-from benchmarks import archive
-from trainer import architectures
-from trainer.recipes import Augmentation, Recipe
+from benchmarks import archive, machine, process, summary
+from benchmarks.archive import Mixture
+from benchmarks.contenders import CONTENDERS, Task
+from benchmarks.encodings import ENCODINGS, MIX
+from benchmarks.process import Measured
+from benchmarks.summary import Run
 
-HERE = Path(__file__).parent
+RESULTS = Path("benchmarks/results")
+PLUGINS = "pydicom_plugins"
+_DECODED_OF_EACH = 3
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One process: what it printed, how long it took, how much memory it held."""
+class Workload:
+    """Archives of one mixture, of all sizes."""
 
-    stdout: str
-    seconds: float
-    peak_bytes: int
+    name: str
+    mixture: Mixture
+
+    @property
+    def title(self) -> str:
+        """The mixture in words."""
+        size = "x".join(map(str, self.mixture.size or ("original size",)))
+        share = self.mixture.ineligible
+        return f"{self.name}, {size}" + (f", {share:.0%} ineligible" if share else "")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all measurements share."""
+    """What all measurements share.
 
+    Attributes:
+        arguments: the command line.
+        folder: where archives and outputs are.
+        network: the network of the model as a .keras file.
+        record: the file of JSON lines.
+    """
+
+    arguments: argparse.Namespace
     folder: Path
-    sizes: tuple[int, int]
-    model: Path
-    keras_model: Path
+    network: Path
+    record: Path
 
-    def archive(self, size: int) -> Path:
-        """The archive of so many studies."""
-        return self.folder / f"archive-{size}"
+    def note(self, kind: str, **fields: object) -> None:
+        """Write a line that stays whatever comes."""
+        with self.record.open("a") as lines:
+            lines.write(json.dumps({"kind": kind, **fields}) + "\n")
+        print(json.dumps({"kind": kind, **fields}), file=sys.stderr, flush=True)
 
 
 def main() -> None:
-    """Build two archives, measure in turns, print the comparison."""
+    """Measure and print, or print what was measured before."""
     arguments = _parser().parse_args()
-    small, large = sorted(arguments.studies)
+    try:
+        records = arguments.report or [measure(arguments)]
+        print(report(records))
+    except (ValueError, OSError) as error:
+        sys.exit(f"throughput: {error}")
+
+
+def measure(arguments: argparse.Namespace) -> Path:
+    """Run what the command line asks for; the file of what was found.
+
+    Raises:
+        ValueError: a setting that cannot be measured.
+    """
+    workloads = _workloads(arguments)
+    if len(set(arguments.studies)) < 2:
+        raise ValueError("--studies: give two sizes or more; a cost is a difference")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    record = RESULTS / f"throughput-{datetime.now(UTC):%Y%m%dT%H%M%S}.jsonl"
     with tempfile.TemporaryDirectory() as folder:
-        keras_model = Path(folder) / "network.keras"
-        setting = Setting(Path(folder), (small, large), arguments.model, keras_model)
-        for size in setting.sizes:
-            archive.build(arguments.data, setting.archive(size), size)
-        write_keras(setting)
-        rounds = []
-        for number in range(arguments.rounds):
-            rounds.append(measure(setting, number))
-            print(json.dumps(rounds[-1]), flush=True)
-    print(report(rounds, setting.sizes))
+        network = Path(folder) / "network.keras"
+        setting = Setting(arguments, Path(folder), network, record)
+        setting.note("machine", **machine.described())
+        _write_network(setting)
+        for workload in workloads:
+            _measure_workload(setting, workload)
+        if PLUGINS in arguments.contenders:
+            _measure_decoding(setting)
+    return record
 
 
-def measure(setting: Setting, number: int) -> dict[str, float]:
-    """One round: both sizes of both pipelines, then the floor."""
-    found: dict[str, float] = {}
-    for size in setting.sizes:
-        recipe = documented_recipe(setting, size, number)
-        ours = this_project(setting, size, number)
-        found[f"recipe seconds {size}"] = recipe.seconds
-        found[f"recipe peak {size}"] = recipe.peak_bytes
-        found[f"ours seconds {size}"] = ours.seconds
-        found[f"ours peak {size}"] = ours.peak_bytes
-    large = setting.sizes[1]
-    command = ["-m", "benchmarks.floor", setting.archive(large), setting.model]
-    halves = json.loads(run(command).stdout.splitlines()[-1])
-    found["floor"] = (halves["decode"] + halves["infer"]) / large
-    found["floor decode"] = halves["decode"] / large
+def _workloads(arguments: argparse.Namespace) -> list[Workload]:
+    asked = arguments.encodings
+    if asked == ["each"]:
+        asked = list(ENCODINGS)
+    known = {"mix": MIX, **{name: (name,) for name in ENCODINGS}}
+    unknown = [name for name in asked if name not in known]
+    if unknown:
+        raise ValueError(
+            f"--encodings {' '.join(unknown)}: give `each`, or some of "
+            + ", ".join(known)
+        )
+    return [Workload(n, archive.mixture(arguments, known[n])) for n in asked]
+
+
+def _write_network(setting: Setting) -> None:
+    command = [sys.executable, "-m", "benchmarks.peers.network"]
+    places = [str(setting.arguments.model), str(setting.network)]
+    made = process.run([*command, *places])
+    if made.returncode:
+        raise ValueError(f"the peers' network was not made: {_last_line(made)}")
+
+
+def _measure_workload(setting: Setting, workload: Workload) -> None:
+    sizes = sorted(set(setting.arguments.studies))
+    archives = _archives(setting, workload, sizes)
+    names = [name for name in setting.arguments.contenders if name in CONTENDERS]
+    for number in range(setting.arguments.rounds):
+        for size in sizes:
+            for name in turned(names, number):
+                run = _run(setting, workload, archives[size], (name, number, size))
+                setting.note("run", **dataclasses.asdict(run))
+    if setting.arguments.archives is None:
+        for built in archives.values():
+            shutil.rmtree(built)
+
+
+def turned(names: Sequence[str], number: int) -> list[str]:
+    """The same order, begun with the one of that number."""
+    start = number % len(names) if names else 0
+    return [*names[start:], *names[:start]]
+
+
+def _archives(
+    setting: Setting, workload: Workload, sizes: Sequence[int]
+) -> dict[int, Path]:
+    """The largest archive, and the others as links to its first files."""
+    arguments = setting.arguments
+    parts = [workload.name, arguments.size, arguments.ineligible, arguments.distinct]
+    folder = (arguments.archives or setting.folder) / "-".join(map(str, parts))
+    found = {size: folder / str(size) for size in sizes}
+    largest = found[sizes[-1]]
+    if not largest.exists():
+        unfinished = largest.with_suffix(".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        archive.build(arguments.data, unfinished, sizes[-1], workload.mixture)
+        unfinished.rename(largest)
+    files = sorted(largest.iterdir())
+    for size in sizes[:-1]:
+        shutil.rmtree(found[size], ignore_errors=True)
+        found[size].mkdir()
+        for path in files[:size]:
+            os.link(path, found[size] / path.name)
     return found
 
 
-def documented_recipe(setting: Setting, size: int, number: int) -> Measured:
-    """The recipe on one archive; it must have scored every file."""
-    output = setting.folder / f"recipe-{size}-{number}"
-    script = HERE / "documented_recipe.py"
-    measured = run([script, setting.archive(size), output, setting.keras_model])
-    rows = sum(pq.read_metadata(path).num_rows for path in output.iterdir())
-    _require(rows == size, f"the documented recipe scored {rows} of {size}")
-    return measured
+def _run(
+    setting: Setting, workload: Workload, files: Path, what: tuple[str, int, int]
+) -> Run:
+    name, number, size = what
+    _settle(files, cold=setting.arguments.cold)
+    with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
+        output = Path(folder) / "output"
+        task = Task(files, output, setting.arguments.model, setting.network)
+        contender = CONTENDERS[name]
+        measured = process.run(contender.command(task), setting.arguments.timeout)
+        error = ""
+        if measured.returncode:
+            error = f"exit code {measured.returncode}: {_last_line(measured)}"
+        else:
+            scored = contender.scored(task, measured)
+            expected = workload.mixture.eligible(size)
+            if scored != expected:
+                error = f"scored {scored} of {expected}"
+    return Run(
+        workload=workload.title,
+        contender=name,
+        round=number,
+        studies=size,
+        seconds=measured.seconds,
+        cpu_seconds=measured.cpu_seconds,
+        peak_bytes=measured.peak_bytes,
+        error=error,
+    )
 
 
-def this_project(setting: Setting, size: int, number: int) -> Measured:
-    """The job on one archive; it must have scored every file."""
-    output = setting.folder / f"ours-{size}-{number}"
-    # What a model costs does not depend on whether it may be used.
-    flags = ["--input", setting.archive(size), "--output", output, "--allow_unblessed"]
-    measured = run(["-m", "beam_pipeline", "score", *flags, "--model", setting.model])
-    statuses = pq.read_table(output / "instances")["status"].to_pylist()
-    _require(statuses == ["SCORED"] * size, "this project did not score every file")
-    return measured
+def _settle(files: Path, *, cold: bool) -> None:
+    """Have the system hold the files in memory, or forget them."""
+    for path in sorted(files.iterdir()):
+        with path.open("rb") as stream:
+            if cold:
+                os.fdatasync(stream.fileno())
+                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            else:
+                while stream.read(1 << 20):
+                    pass
 
 
-def run(command: list[object]) -> Measured:
-    """Run Python with `command` and watch it."""
-    arguments = [sys.executable, *map(str, command)]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": "."}
-    started = time.perf_counter()
-    with (
-        tempfile.TemporaryFile("w+") as stdout,
-        subprocess.Popen(arguments, stdout=stdout, env=environment) as process,
-    ):
-        peak = 0
-        while process.poll() is None:
-            peak = max(peak, _memory(psutil.Process(process.pid)))
-            time.sleep(0.05)
-        seconds = time.perf_counter() - started
-        stdout.seek(0)
-        _require(process.returncode == 0, f"{arguments} failed")
-        return Measured(stdout.read(), seconds, peak)
+def _measure_decoding(setting: Setting) -> None:
+    """The plug-ins of pydicom, on a few files of each encoding."""
+    files = setting.folder / PLUGINS
+    mixture = archive.mixture(setting.arguments, list(ENCODINGS))
+    studies = _DECODED_OF_EACH * len(ENCODINGS)
+    archive.build(setting.arguments.data, files, studies, mixture)
+    command = [sys.executable, "-m", f"benchmarks.peers.{PLUGINS}", str(files)]
+    for number in range(setting.arguments.rounds):
+        measured = process.run(command)
+        if measured.returncode:
+            raise ValueError(f"decoding alone failed: {_last_line(measured)}")
+        found = json.loads(measured.stdout.splitlines()[-1])
+        setting.note("decoding", round=number, milliseconds=found)
 
 
-def _memory(process: psutil.Process) -> int:
-    try:
-        family = [process, *process.children(recursive=True)]
-        return sum(each.memory_info().rss for each in family)
-    except psutil.NoSuchProcess:
-        return 0
+def _last_line(measured: Measured) -> str:
+    lines = [line for line in measured.stderr.splitlines() if line.strip()]
+    return lines[-1] if lines else "nothing was said"
 
 
-def write_keras(setting: Setting) -> None:
-    """The network of the model, as the .keras file that Beam's own handler wants.
-
-    Its weights are random: they cost the same time.
-    """
-    fields = dict(manifests.load(setting.model).recipe)
-    fields["augmentation"] = Augmentation(**fields["augmentation"])
-    classes = len(manifests.load(setting.model).classes)
-    network = architectures.build(Recipe(**fields), classes, weights=None)
-    keras.Model(network.input, network.outputs[0]).save(setting.keras_model)
-
-
-def report(rounds: list[dict[str, float]], sizes: tuple[int, int]) -> str:
-    """Medians over the rounds, with the lowest and the highest."""
-    small, large = sizes
-
-    def cost(name: str, found: dict[str, float]) -> float:
-        seconds = found[f"{name} seconds {large}"] - found[f"{name} seconds {small}"]
-        return seconds / (large - small)
-
-    recipe = [1 / cost("recipe", found) for found in rounds]
-    ours = [1 / cost("ours", found) for found in rounds]
-    floor = [1 / found["floor"] for found in rounds]
-    lines = [
-        f"studies/s, {small} to {large} studies, {len(rounds)} rounds: median (range)",
-        f"  a  documented recipe  {_spread(recipe)}",
-        f"  b  this project       {_spread(ours)}",
-        f"  c  floor              {_spread(floor)}",
-        f"  b/a  {_spread([b / a for a, b in zip(recipe, ours, strict=True)])}",
-        f"  b/c  {_spread([b / c for c, b in zip(floor, ours, strict=True)])}",
-        "peak memory, MB",
-    ]
-    for name in ("recipe", "ours"):
-        for size in sizes:
-            peaks = [found[f"{name} peak {size}"] / 1e6 for found in rounds]
-            lines.append(f"  {name:6} {size:5} studies  {_spread(peaks)}")
-    return "\n".join(lines)
+def report(records: Sequence[Path]) -> str:
+    """All tables of what was measured, as Markdown."""
+    lines = [json.loads(line) for path in records for line in path.open()]
+    kinds = {kind: [] for kind in ("machine", "run", "decoding")}
+    for line in lines:
+        kinds[line.pop("kind")].append(line)
+    runs = [Run(**line) for line in kinds["run"]]
+    decoded = [line["milliseconds"] for line in kinds["decoding"]]
+    return "\n\n".join(_sections(kinds["machine"], runs, decoded))
 
 
-def _spread(values: list[float]) -> str:
-    median = statistics.median(values)
-    return f"{median:8.2f} ({min(values):.2f}–{max(values):.2f})"
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        sys.exit(f"throughput: {message}")
+def _sections(
+    machines: Sequence[dict[str, str]],
+    runs: Sequence[Run],
+    decoded: Sequence[summary.Decoding],
+) -> Iterator[str]:
+    yield "\n".join(dict.fromkeys(machine.sentence(each) for each in machines))
+    for name in dict.fromkeys(run.workload for run in runs):
+        of_it = [run for run in runs if run.workload == name]
+        sizes = sorted({run.studies for run in of_it})
+        rounds = len({run.round for run in of_it})
+        span = " to ".join(f"{size:,}" for size in (sizes[0], sizes[-1]))
+        yield f"### {name}: {span} studies, {rounds} rounds, median (range)"
+        yield summary.cost_table(of_it)
+        yield summary.process_table(of_it)
+    if decoded:
+        yield f"### Decoding alone: ms a file, {len(decoded)} rounds, median (range)"
+        yield summary.decoding_table(decoded)
+    if failed := summary.failures(runs):
+        yield "Did not count:\n\n" + "\n".join(f"- {line}" for line in failed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -196,10 +277,39 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     data = Path("../shared/data/chest_xray_full")
+    names = [*CONTENDERS, PLUGINS]
     parser.add_argument("--data", type=Path, default=data, help="folder of .jpeg files")
-    parser.add_argument("--studies", type=int, nargs=2, default=(200, 800))
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--studies", type=int, nargs="+", default=[100, 1000])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--contenders",
+        nargs="+",
+        choices=names,
+        default=names,
+        metavar="NAME",
+        help=f"of {', '.join(names)}; default all",
+    )
+    parser.add_argument(
+        "--encodings",
+        nargs="+",
+        default=["mix"],
+        metavar="NAME",
+        help=f"archives: mix, each, or some of {', '.join(ENCODINGS)}",
+    )
+    archive.add_arguments(parser)
     parser.add_argument("--model", type=Path, default=DEFAULT_MODEL)
+    parser.add_argument("--cold", action="store_true", help="read files from the disk")
+    parser.add_argument("--archives", type=Path, help="keep archives in this folder")
+    parser.add_argument(
+        "--timeout", type=float, default=3600, help="seconds of a run; default 3600"
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="measure nothing; print what these files of an earlier time hold",
+    )
     return parser
 
 
