@@ -15,10 +15,11 @@ Only PNGs, which have no window, repeat their picture.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -100,9 +101,8 @@ def build(
     frames = _frames(source, mixture, cache)
     cache.mkdir(parents=True, exist_ok=True)
     missing = [frame for frame in frames[:studies] if not frame.kept.exists()]
-    # Started afresh and not forked: whoever calls this may have threads.
-    with get_context("spawn").Pool() as pool:
-        pool.map(_keep, missing, chunksize=1)
+    with ThreadPoolExecutor(os.cpu_count()) as executor:
+        list(executor.map(_keep, missing))
     archive.mkdir(parents=True)
     for number in range(studies):
         scored_before = mixture.eligible(number)
@@ -222,7 +222,7 @@ def _headed(number: int, sop_class: str, syntax: str) -> FileDataset:
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = uid.UID(syntax)
     meta.MediaStorageSOPClassUID = uid.UID(sop_class)
-    meta.MediaStorageSOPInstanceUID = f"{_UID_ROOT}{number:08}"
+    meta.MediaStorageSOPInstanceUID = uid.UID(f"{_UID_ROOT}{number:08}")
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     dataset.SOPClassUID = meta.MediaStorageSOPClassUID
     dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID

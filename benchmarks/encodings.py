@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import uid
 
-from beam_pipeline.doctor import ENCODERS, Encoder
-
 # Type and data of an empty chunk, the last of every PNG (ISO/IEC 15948, 11.2.5).
 _PNG_END = b"\0\0\0\0IEND\xae\x42\x60\x82"
+
+
+Encoder = Callable[[NDArray[Any]], bytes | bytearray]
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,6 @@ class Encoding:
     transfer_syntax_uid: str | None = None
 
 
-def _dicom(bits: int, syntax: str, encode: Encoder | None = None) -> Encoding:
-    return Encoding(bits, encode or ENCODERS[syntax], syntax)
-
-
 def _native(pixels: NDArray[Any]) -> bytes:
     return pixels.tobytes()
 
@@ -51,22 +48,24 @@ def _png(pixels: NDArray[Any]) -> bytes:
 
 # Where an encoder can be told that a codestream has 12 bits a pixel, as a detector's
 # has, and not 16, it is.
-_jpeg2000: Callable[..., bytes] = partial(
+_jpeg2000: Callable[..., bytes | bytearray] = partial(
     imagecodecs.jpeg2k_encode, codecformat="j2k", bitspersample=12
 )
-_jpeg_lossless: Callable[..., bytes] = partial(
+_jpeg_lossless: Encoder = partial(
     imagecodecs.jpeg8_encode, lossless=True, predictor=1, bitspersample=12
 )
+_htj2k: Encoder = partial(imagecodecs.htj2k_encode, reversible=True)
+_jpeg: Encoder = partial(imagecodecs.jpeg8_encode, level=95)
 ENCODINGS: dict[str, Encoding] = {
-    "uncompressed": _dicom(12, uid.ExplicitVRLittleEndian, _native),
-    "jpeg2000_lossless": _dicom(
-        12, uid.JPEG2000Lossless, partial(_jpeg2000, reversible=True)
+    "uncompressed": Encoding(12, _native, uid.ExplicitVRLittleEndian),
+    "jpeg2000_lossless": Encoding(
+        12, partial(_jpeg2000, reversible=True), uid.JPEG2000Lossless
     ),
-    "jpegls": _dicom(12, uid.JPEGLSLossless),
-    "jpeg_lossless": _dicom(12, uid.JPEGLosslessSV1, _jpeg_lossless),
-    "htj2k_lossless": _dicom(12, uid.HTJ2KLossless),
-    "jpeg_baseline": _dicom(8, uid.JPEGBaseline8Bit),
-    "jpeg2000_lossy": _dicom(12, uid.JPEG2000, partial(_jpeg2000, level=80)),
+    "jpegls": Encoding(12, imagecodecs.jpegls_encode, uid.JPEGLSLossless),
+    "jpeg_lossless": Encoding(12, _jpeg_lossless, uid.JPEGLosslessSV1),
+    "htj2k_lossless": Encoding(12, _htj2k, uid.HTJ2KLossless),
+    "jpeg_baseline": Encoding(8, _jpeg, uid.JPEGBaseline8Bit),
+    "jpeg2000_lossy": Encoding(12, partial(_jpeg2000, level=80), uid.JPEG2000),
     "png": Encoding(8, _png),
 }
 MIX = ("uncompressed", "jpeg2000_lossless", "jpegls", "jpeg_lossless")

@@ -3,7 +3,9 @@
     python -m benchmarks.floor ARCHIVE MODEL_DIR
 
 A process a core, each a plain loop over its share of the archive, with a model of its
-own that runs on its core alone. No header rules, no windows, no rows, no files written:
+own that runs on its core alone: no core waits for another, and no image goes from one
+process to another. (To decode in a pool, and then to run one model on all cores, took
+as long or longer.) No header rules, no windows, no rows, no files written:
 nobody who reads every file can be faster without a faster decoder. Prints the number
 of radiographs and the seconds of the loops, without start-up, as JSON.
 """

@@ -11,13 +11,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from benchmarks import watched
 
 # Where pages are counted one by one (`watched.pss`) a look at 3 GB takes 27 ms of one
 # core; this takes some microseconds a process, and to find the processes takes longest.
 _INTERVAL = 0.05
-_LOOKS_AT_ONE_FAMILY = 20
+_LOOKS_AT_ONE_FAMILY = 5
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -122,6 +123,6 @@ class _Watch:
                 continue
 
 
-def _text(stream: tempfile._TemporaryFileWrapper[bytes]) -> str:
+def _text(stream: BinaryIO) -> str:
     stream.seek(0)
     return stream.read().decode(errors="replace")

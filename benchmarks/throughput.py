@@ -24,10 +24,12 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from beam_pipeline.manifest import DEFAULT_MODEL
 from benchmarks import archive, machine, process, summary
@@ -242,8 +244,14 @@ def _last_line(measured: Measured) -> str:
 
 def report(records: Sequence[Path]) -> str:
     """All tables of what was measured, as Markdown."""
-    lines = [json.loads(line) for path in records for line in path.open()]
-    kinds = {kind: [] for kind in ("machine", "run", "decoding")}
+    written = [
+        line
+        for path in records
+        for line in path.read_text("utf-8").splitlines(keepends=True)
+    ]
+    # The last one may have been cut off with the process that wrote it.
+    lines = [json.loads(line) for line in written if line.endswith("\n")]
+    kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for line in lines:
         kinds[line.pop("kind")].append(line)
     runs = [Run(**line) for line in kinds["run"]]

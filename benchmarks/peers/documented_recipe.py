@@ -18,7 +18,11 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam.io import fileio
-from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
+from apache_beam.ml.inference.base import (
+    KeyedModelHandler,
+    PredictionResult,
+    RunInference,
+)
 from apache_beam.ml.inference.tensorflow_inference import TFModelHandlerNumpy
 from apache_beam.options.pipeline_options import PipelineOptions
 from numpy.typing import NDArray
@@ -35,7 +39,7 @@ def decode(file: fileio.ReadableFile) -> Iterator[tuple[str, NDArray[np.float32]
         yield file.metadata.path, decoding.model_input(data)
 
 
-def row(prediction: tuple[str, object]) -> dict[str, object]:
+def row(prediction: tuple[str, PredictionResult]) -> dict[str, object]:
     """The output row of a keyed prediction."""
     path, result = prediction
     return {"path": path, "score": float(np.asarray(result.inference)[1])}
