@@ -64,14 +64,19 @@ def model_input(data: bytes, preparation: Preparation) -> NDArray[np.uint8] | No
     dataset = pydicom.dcmread(io.BytesIO(data))
     if dataset.get("BodyPartExamined") != "CHEST":
         return None
-    stored = decoded(dataset)
+    stored = decoded(dataset.PixelData, layout(dataset))
     pixels = (stored >> (dataset.BitsStored - 8)).astype(np.uint8)
     return images.prepare(pixels, preparation)
 
 
-def decoded(dataset: pydicom.Dataset) -> codecs.Stored:
-    """Stored values, by the fastest decoder that is known, no finer than needed."""
-    layout = Layout(
+def decoded(pixel_data: bytes, layout: Layout) -> codecs.Stored:
+    """Stored values, by the fastest decoder that is known."""
+    return codecs.decode(pixel_data, layout)
+
+
+def layout(dataset: pydicom.Dataset) -> Layout:
+    """How the pixels of a radiograph are laid out."""
+    return Layout(
         transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID),
         rows=dataset.Rows,
         columns=dataset.Columns,
@@ -80,7 +85,6 @@ def decoded(dataset: pydicom.Dataset) -> codecs.Stored:
         bits_stored=dataset.BitsStored,
         planar_configuration=0,
     )
-    return codecs.decode(dataset.PixelData, layout)
 
 
 def loop(paths: Sequence[Path], model: SavedModel) -> Spent:
