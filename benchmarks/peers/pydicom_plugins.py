@@ -4,8 +4,8 @@
 
 From the bytes of a file to its pixels. Those of this project are the upright 8-bit
 picture, windowed, whereas pydicom's are the stored values and nothing else, which the
-decoder of this project gives too. All take turns on each DICOM file of ARCHIVE, twice; the
-second time counts. Prints a line of JSON: the median of the milliseconds a file, by
+decoder of this project gives too. All take turns on each DICOM file of ARCHIVE, twice;
+the second time counts. Prints a line of JSON: the median of the milliseconds a file, by
 encoding and decoder.
 """
 
