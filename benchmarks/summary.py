@@ -6,9 +6,15 @@ is in both. Contenders are compared within a round, because the machine's speed 
 
 from __future__ import annotations
 
+import json
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
 
 OURS = "ours"
 FLOOR = "floor"
@@ -41,6 +47,44 @@ class Run:
 
 # Milliseconds of decoding a file, by encoding and decoder, in one round.
 Decoding = Mapping[str, Mapping[str, float]]
+
+
+def report(records: Sequence[Path]) -> str:
+    """All tables of what was measured, as Markdown."""
+    written = [
+        line
+        for path in records
+        for line in path.read_text("utf-8").splitlines(keepends=True)
+    ]
+    # The last one may have been cut off with the process that wrote it.
+    lines = [json.loads(line) for line in written if line.endswith("\n")]
+    kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for line in lines:
+        kinds[line.pop("kind")].append(line)
+    runs = [Run(**line) for line in kinds["run"]]
+    decoded = [line["milliseconds"] for line in kinds["decoding"]]
+    return "\n\n".join(_sections(kinds["machine"], runs, decoded))
+
+
+def _sections(
+    machines: Sequence[dict[str, str]],
+    runs: Sequence[Run],
+    decoded: Sequence[Decoding],
+) -> Iterator[str]:
+    yield "\n".join(dict.fromkeys(machine.sentence(each) for each in machines))
+    for name in dict.fromkeys(run.workload for run in runs):
+        of_it = [run for run in runs if run.workload == name]
+        sizes = sorted({run.studies for run in of_it})
+        rounds = len({run.round for run in of_it})
+        span = " to ".join(f"{size:,}" for size in (sizes[0], sizes[-1]))
+        yield f"### {name}: {span} studies, {rounds} rounds, median (range)"
+        yield cost_table(of_it)
+        yield process_table(of_it)
+    if decoded:
+        yield f"### Decoding alone: ms a file, {len(decoded)} rounds, median (range)"
+        yield decoding_table(decoded)
+    if failed := failures(runs):
+        yield "Did not count:\n\n" + "\n".join(f"- {line}" for line in failed)
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:

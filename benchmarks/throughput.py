@@ -24,17 +24,15 @@ import os
 import shutil
 import sys
 import tempfile
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from beam_pipeline.manifest import DEFAULT_MODEL
 from benchmarks import archive, machine, process, summary
 from benchmarks.archive import Mixture
-from benchmarks.contenders import CONTENDERS, Task
+from benchmarks.contenders import CONTENDERS, Contender, Task
 from benchmarks.encodings import ENCODINGS, MIX
 from benchmarks.process import Measured
 from benchmarks.summary import Run
@@ -87,7 +85,7 @@ def main() -> None:
     arguments = _parser().parse_args()
     try:
         records = arguments.report or [measure(arguments)]
-        print(report(records))
+        print(summary.report(records))
     except (ValueError, OSError) as error:
         sys.exit(f"throughput: {error}")
 
@@ -190,14 +188,7 @@ def _run(
         task = Task(files, output, setting.arguments.model, setting.network)
         contender = CONTENDERS[name]
         measured = process.run(contender.command(task), setting.arguments.timeout)
-        error = ""
-        if measured.returncode:
-            error = f"exit code {measured.returncode}: {_last_line(measured)}"
-        else:
-            scored = contender.scored(task, measured)
-            expected = workload.mixture.eligible(size)
-            if scored != expected:
-                error = f"scored {scored} of {expected}"
+        error = objection(contender, task, measured, workload.mixture.eligible(size))
     return Run(
         workload=workload.title,
         contender=name,
@@ -208,6 +199,19 @@ def _run(
         peak_bytes=measured.peak_bytes,
         error=error,
     )
+
+
+def objection(
+    contender: Contender, task: Task, measured: Measured, expected: int
+) -> str:
+    """Why a run does not count; empty where it does."""
+    if measured.returncode:
+        return f"exit code {measured.returncode}: {_last_line(measured)}"
+    try:
+        scored = contender.scored(task, measured)
+    except (OSError, ValueError, LookupError) as error:
+        return f"what it left cannot be read: {type(error).__name__}: {error}"
+    return "" if scored == expected else f"scored {scored} of {expected}"
 
 
 def _settle(files: Path, *, cold: bool) -> None:
@@ -240,44 +244,6 @@ def _measure_decoding(setting: Setting) -> None:
 def _last_line(measured: Measured) -> str:
     lines = [line for line in measured.stderr.splitlines() if line.strip()]
     return lines[-1] if lines else "nothing was said"
-
-
-def report(records: Sequence[Path]) -> str:
-    """All tables of what was measured, as Markdown."""
-    written = [
-        line
-        for path in records
-        for line in path.read_text("utf-8").splitlines(keepends=True)
-    ]
-    # The last one may have been cut off with the process that wrote it.
-    lines = [json.loads(line) for line in written if line.endswith("\n")]
-    kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for line in lines:
-        kinds[line.pop("kind")].append(line)
-    runs = [Run(**line) for line in kinds["run"]]
-    decoded = [line["milliseconds"] for line in kinds["decoding"]]
-    return "\n\n".join(_sections(kinds["machine"], runs, decoded))
-
-
-def _sections(
-    machines: Sequence[dict[str, str]],
-    runs: Sequence[Run],
-    decoded: Sequence[summary.Decoding],
-) -> Iterator[str]:
-    yield "\n".join(dict.fromkeys(machine.sentence(each) for each in machines))
-    for name in dict.fromkeys(run.workload for run in runs):
-        of_it = [run for run in runs if run.workload == name]
-        sizes = sorted({run.studies for run in of_it})
-        rounds = len({run.round for run in of_it})
-        span = " to ".join(f"{size:,}" for size in (sizes[0], sizes[-1]))
-        yield f"### {name}: {span} studies, {rounds} rounds, median (range)"
-        yield summary.cost_table(of_it)
-        yield summary.process_table(of_it)
-    if decoded:
-        yield f"### Decoding alone: ms a file, {len(decoded)} rounds, median (range)"
-        yield summary.decoding_table(decoded)
-    if failed := summary.failures(runs):
-        yield "Did not count:\n\n" + "\n".join(f"- {line}" for line in failed)
 
 
 def _parser() -> argparse.ArgumentParser:

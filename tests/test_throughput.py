@@ -6,10 +6,13 @@ import json
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import process, summary, throughput
 from benchmarks.contenders import CONTENDERS, Task
+from benchmarks.process import Measured
 from benchmarks.summary import Run
 
 
@@ -108,7 +111,7 @@ def test_what_was_written_before_a_run_was_killed_can_be_reported(
         *({"kind": "run", **vars(run)} for run in OURS[:3]),
     ]
     record.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "')
-    told = throughput.report([record])
+    told = summary.report([record])
     assert "2 cores of abacus, 1 GiB, Linux 6" in told
     assert "python 3.11." in told
     assert "### mix: 10 to 110 studies, 2 rounds" in told
@@ -134,6 +137,22 @@ def test_a_process_that_takes_too_long_is_killed_with_its_children() -> None:
     measured = process.run([sys.executable, "-c", parent], timeout=0.5)
     assert measured.returncode == -9
     assert measured.seconds < 30
+
+
+def test_a_run_counts_if_it_scored_every_radiograph(tmp_path: Path) -> None:
+    task = Task(tmp_path, tmp_path / "output", tmp_path, tmp_path)
+    task.output.mkdir()
+    table = {"path": ["a", "b", "b", "c"], "score": [0.5, 0.1, 0.1, float("nan")]}
+    pq.write_table(pa.table(table), task.output / "scores.parquet")
+    peer = CONTENDERS["tf_data"]
+    well = Measured(0, '{"studies": 3}', "", 1.0, 1.0, 1)
+    assert throughput.objection(peer, task, well, 2) == ""
+    assert throughput.objection(peer, task, well, 3) == "scored 2 of 3"
+    assert throughput.objection(CONTENDERS["floor"], task, well, 3) == ""
+    told = throughput.objection(CONTENDERS["ours"], task, well, 3)
+    assert told.startswith("what it left cannot be read: FileNotFoundError")
+    killed = Measured(-9, "", "last words\n", 1.0, 1.0, 1)
+    assert throughput.objection(peer, task, killed, 2) == "exit code -9: last words"
 
 
 def test_every_contender_is_given_the_archive_and_a_model(tmp_path: Path) -> None:
