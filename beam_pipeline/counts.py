@@ -21,11 +21,11 @@ _here: Counter[str] = Counter()
 _lock = threading.Lock()
 
 
-def count(name: str) -> None:
-    """One more of `name`; called within a DoFn."""
-    _counter(name).inc()
+def count(name: str, number: int = 1) -> None:
+    """So many more of `name`; called within a DoFn."""
+    _counter(name).inc(number)
     with _lock:
-        _here[name] += 1
+        _here[name] += number
 
 
 def here() -> Counter[str]:

@@ -103,6 +103,7 @@ def line(ending: Ending) -> str:
         "studies": record.get("studies"),
         "seconds": f"{ending.seconds:.1f}",
         "files_per_second": _rate(ending),
+        "device_idle": _device_idle(record),
         "output": ending.output,
     }
     told = [f"{k}={_quoted(str(v))}" for k, v in values.items() if v is not None]
@@ -112,6 +113,11 @@ def line(ending: Ending) -> str:
 def _rate(ending: Ending) -> str | None:
     listed = ending.record.get("listed")
     return f"{listed / ending.seconds:.2f}" if listed and ending.seconds else None
+
+
+def _device_idle(record: Mapping[str, Any]) -> str | None:
+    inference = record.get("inference")
+    return inference and f"{inference['idle_share']:.3f}"
 
 
 def _quoted(text: str) -> str:

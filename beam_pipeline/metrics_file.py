@@ -104,8 +104,24 @@ def _add_record(metrics: _Metrics, record: Mapping[str, Any]) -> None:
             for reason, n in reasons.items()
         ],
     )
+    if inference := record.get("inference"):
+        _add_device(metrics, inference)
     if "model" in record:
         _add_finished(metrics, record)
+
+
+def _add_device(metrics: _Metrics, inference: Mapping[str, Any]) -> None:
+    for key, name, help_text in (
+        ("busy_seconds", "device_busy_seconds", "How long devices had a batch."),
+        ("idle_seconds", "device_idle_seconds", "How long they waited for the next."),
+        ("idle_share", "device_idle_ratio", "Idle, of busy and idle together."),
+    ):
+        metrics.gauge(name, help_text, inference[key])
+    metrics.family(
+        "device_batch_size",
+        "Images that the model saw at once.",
+        [({"device": d["device"]}, d["batch_size"]) for d in inference["devices"]],
+    )
 
 
 def _add_finished(metrics: _Metrics, record: Mapping[str, Any]) -> None:

@@ -53,7 +53,8 @@ class ScoringOptions:
         rescore: whether to score again what an earlier run scored.
         settle_seconds: how long a file must not have changed.
         keep_runs: how many finished runs stay, or None for all.
-        batch_size: images a batch.
+        batch_size: images that the model sees at once, or None for what suits the
+            device.
         read_workers: processes that read, or None for one a core.
         metadata: table of what files without a header do not say, or None.
         path_pattern: expression that finds the same in their paths, or None.
@@ -82,7 +83,7 @@ class ScoringOptions:
     rescore: bool
     settle_seconds: float
     keep_runs: int | None
-    batch_size: int
+    batch_size: int | None
     read_workers: int | None
     metadata: str | None
     path_pattern: str | None
@@ -167,9 +168,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--batch_size",
         type=flag_values.positive,
-        default=32,
         metavar="N",
-        help="images the model sees at once (default: %(default)s)",
+        help="images the model sees at once (default: 32; on a GPU what it is found to "
+        "be fastest with)",
     )
     add(
         "--read_workers",

@@ -49,7 +49,7 @@ class ScoreRadiographs(beam.PTransform):
         threshold: in [0, 1], instead of an operating point.
         calibration: a file with the site's own, or its URI; see `calibration`.
         allow_unblessed: whether the model may be one that its manifest does not bless.
-        batch_size: images a batch.
+        batch_size: images that the model sees at once; None for what suits the device.
         read_workers: processes that read and decode; None for one a core.
         run_id: goes into every row.
         rules: which files may be scored; the model's by default.
@@ -71,7 +71,7 @@ class ScoreRadiographs(beam.PTransform):
     threshold: float | None = None
     calibration: str | None = None
     allow_unblessed: bool = False
-    batch_size: int = 32
+    batch_size: int | None = None
     read_workers: int | None = None
     run_id: str | None = None
     rules: Rules | None = None
@@ -120,7 +120,11 @@ class ScoreRadiographs(beam.PTransform):
         reading = replace(self.reading, storage=reached)
         read_ahead = ReadAhead(reading, self.read_workers)
         handler = SavedModelHandler(
-            self.model_dir, self.batch_size, reached, self.policy.model_digest
+            self.model_dir,
+            self.batch_size,
+            reached,
+            digest=self.policy.model_digest,
+            run_id=self.run_id,
         )
         return (
             sources

@@ -21,6 +21,7 @@ from apache_beam.pvalue import AsList, AsSingleton
 from beam_pipeline import lease, records, runs, studies, summary, tables
 from beam_pipeline.carry import EarlierInstances
 from beam_pipeline.decide import Policy
+from beam_pipeline.device import DeviceTime
 from beam_pipeline.records import Study
 from beam_pipeline.repeats import Repeated
 from beam_pipeline.runs import Published, Run, Segment
@@ -214,8 +215,10 @@ def finish(
     instance_files = instance_files or [write_instances((first, []), run)]
     study_files = study_files or [write_studies((0, []), run)]
     counts: Counts = Counter()
+    device_time = DeviceTime()
     for segment in segments:
         counts.update(dict(segment.counts))
+        device_time += segment.device_time
     finished = datetime.now(UTC)
     document: dict[str, Any] = {
         **run.document,
@@ -227,6 +230,7 @@ def finish(
         "studies": sum(file.rows for file in study_files),
         "statuses": _by_status(counts),
         "reasons": _by_reason(counts),
+        "inference": device_time.document,
     }
     document |= {
         "broken_limits": summary.broken_limits(document),

@@ -18,15 +18,19 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_pipeline import storage
 from beam_pipeline.errors import Failure, Unreadable
+from beam_pipeline.manifest import Preparation
 from beam_pipeline.process_pool import Allowance, Died, Worker
 from beam_pipeline.read import Reading
 from beam_pipeline.records import Outcome, Ready, Source
 
 _LOGGER = logging.getLogger(__name__)
 
-# A finished file waits as a model input of some 50 KB; a batch's worth for each thread
-# keeps the threads busy while the model works on the batch before.
-_AHEAD_PER_WORKER = 32
+# What may wait in front of the model: finished files are model inputs, a byte a pixel,
+# and whatever else was begun is smaller here. It is more than the model takes at once,
+# so that reading goes on while the model works: 668 inputs of 224 × 224.
+AHEAD_BYTES = 32 * 2**20
+# Of very large inputs, what a process works on and what it has just finished.
+_LEAST_PER_WORKER = 2
 
 
 class ReadAhead(beam.DoFn):
@@ -86,7 +90,9 @@ class ReadAhead(beam.DoFn):
 class _Pool:
     """Threads that each hand files to a process of their own, and a bound.
 
-    The bound is on the files that were begun and not yet taken away.
+    The bound is on the files that were begun and not yet taken away: on the bytes that
+    they are once they are finished. What reading them takes is in the processes, a file
+    in each, within the limits of one file.
     """
 
     def __init__(self, reading: Reading, workers: int | None) -> None:
@@ -95,7 +101,7 @@ class _Pool:
         allowance = Allowance(limits.seconds, limits.memory_bytes)
         prepare = partial(storage.prepare, reading.storage)
         self._executor = ThreadPoolExecutor(count, "read")
-        self._slots = threading.Semaphore(count * _AHEAD_PER_WORKER)
+        self._slots = threading.Semaphore(slots(reading.preparation, count))
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         for _ in range(count):
             self._idle.put(Worker(reading, allowance, prepare))
@@ -109,6 +115,12 @@ class _Pool:
 
     def submit(self, source: Source) -> Future[Ready | Outcome]:
         return self._executor.submit(_read, source, self._idle)
+
+
+def slots(preparation: Preparation, workers: int) -> int:
+    """How many files may be begun and not yet taken away."""
+    ahead = AHEAD_BYTES // (preparation.height * preparation.width)
+    return max(ahead, workers * _LEAST_PER_WORKER)
 
 
 def _read(source: Source, idle: SimpleQueue[Worker]) -> Ready | Outcome:

@@ -18,11 +18,13 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
+from beam_pipeline.device import DeviceTime
 from beam_pipeline.records import Basis
 from beam_pipeline.storage.patterns import literal
 
 ROW_GROUP_ROWS = 10_000
 _READERS = 16
+_NO_TIME = DeviceTime()
 
 
 def _token() -> str:
@@ -94,12 +96,14 @@ class Segment:
         rows: how many.
         counts: rows by (status, reason).
         carried: how many of them an earlier run scored.
+        device_time: how the time of the device went in which they were scored.
     """
 
     path: str
     rows: int
     counts: tuple[tuple[tuple[str, str | None], int], ...]
     carried: int = 0
+    device_time: DeviceTime = _NO_TIME
 
 
 @dataclass(frozen=True)

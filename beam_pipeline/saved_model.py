@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,12 +65,25 @@ class SavedModel:
         Raises:
             OutOfMemory: the device cannot hold the batch; a smaller one may fit.
         """
+        return self.dispatch(images)()
+
+    def dispatch(self, images: NDArray[np.uint8]) -> Callable[[], Inference]:
+        """Hand a batch to the device; what is returned waits for the outcome.
+
+        A GPU computes meanwhile, and can be handed the next batch; a CPU has computed
+        when this returns. Both raise what `infer` does.
+        """
         outputs = _called(self.serve, image=images)
-        # Another output of that name is not the one that the contract describes.
-        promised = _promised_outputs(self.manifest)
-        return Inference(
-            **{n: outputs[n].numpy() for n in promised if n != "embedding"}
-        )
+
+        def fetch() -> Inference:
+            # Another output of that name is not the one that the contract describes.
+            promised = _promised_outputs(self.manifest)
+            with _memory_for(images):
+                return Inference(
+                    **{n: outputs[n].numpy() for n in promised if n != "embedding"}
+                )
+
+        return fetch
 
     def explain(
         self, images: NDArray[np.uint8], class_indices: NDArray[np.int32]
@@ -174,10 +187,18 @@ def _without_native_notices() -> Iterator[None]:
 def _called(signature: Any, **inputs: NDArray[Any]) -> Any:
     import tensorflow as tf
 
-    try:
+    with _memory_for(inputs["image"]):
         return signature(**{name: tf.constant(v) for name, v in inputs.items()})
+
+
+@contextmanager
+def _memory_for(images: NDArray[np.uint8]) -> Iterator[None]:
+    import tensorflow as tf
+
+    try:
+        yield
     except tf.errors.ResourceExhaustedError as error:
-        raise OutOfMemory(f"a batch of {len(inputs['image'])} images") from error
+        raise OutOfMemory(f"a batch of {len(images)} images") from error
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,20 @@ def text(document: dict[str, Any], output: str) -> str:
         lines.append(f"  {count:>9,} {status}")
         for reason, n in document["reasons"].get(status, {}).items():
             lines.append(f"  {n:>18,} {reason}")
+    if inference := document["inference"]:
+        lines.append(_of_device(inference))
     lines.append(f"run {document['run_id']} is complete in {output}")
     return "\n".join(lines)
+
+
+def _of_device(inference: dict[str, Any]) -> str:
+    used = " and ".join(
+        f"{each['device']}, {each['batch_size']} images at once"
+        for each in inference["devices"]
+    )
+    busy, idle = inference["busy_seconds"], inference["idle_seconds"]
+    share = f"{inference['idle_share']:.0%}"
+    return f"the model on {used}: busy {busy:.1f} s, idle {idle:.1f} s ({share})"
 
 
 def broken_limits(document: dict[str, Any]) -> list[dict[str, Any]]:

@@ -9,11 +9,12 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
 
-from beam_pipeline import counts, runs, tables
+from beam_pipeline import counts, device, runs, tables
 from beam_pipeline.records import Outcome
 from beam_pipeline.runs import Run, Segment
 from beam_pipeline.tables import INSTANCES
@@ -47,7 +48,8 @@ class WriteSegments(beam.DoFn):
 
     def _write(self) -> Segment:
         rows, self._rows = self._rows, []
-        return segment(self._run, rows)
+        gone_by = device.told(self._run.run_id)
+        return replace(segment(self._run, rows), device_time=gone_by)
 
 
 def segment(run: Run, rows: Sequence[Outcome]) -> Segment:

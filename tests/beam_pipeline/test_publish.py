@@ -72,6 +72,8 @@ def test_the_record_counts_and_names_its_files(run: Run) -> None:
         "ERROR": {"EMPTY_FILE": 2},
     }
     assert document["a"] == 1
+    # No image came to the model.
+    assert document["inference"] is None
     for file in document["files"]:
         data = (Path(run.output) / file["path"]).read_bytes()
         assert hashlib.sha256(data).hexdigest() == file["sha256"]

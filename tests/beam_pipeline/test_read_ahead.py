@@ -1,19 +1,23 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import wait
 from pathlib import Path
 
 import apache_beam as beam
+import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
 from beam_pipeline import read_ahead
 from beam_pipeline.images import rules
+from beam_pipeline.manifest import Preparation
 from beam_pipeline.read import Reading
 from beam_pipeline.read_ahead import ReadAhead
 from beam_pipeline.records import Source
 from tests import radiographs
 
 MANIFEST = radiographs.manifest()
+INPUT_BYTES = radiographs.SIZE**2
 READING = Reading(preparation=MANIFEST.preparation, rules=rules.compiled(MANIFEST))
 
 
@@ -40,27 +44,69 @@ def test_read_ahead_keeps_the_order_windows_and_number(tmp_path: Path) -> None:
         assert_that(uris, equal_to([source.uri for source in sources]))
 
 
-def test_a_failed_bundle_gives_its_slots_back(tmp_path: Path) -> None:
+def test_a_failed_bundle_gives_its_slots_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_ahead, "AHEAD_BYTES", 5 * INPUT_BYTES)
     write(tmp_path / "a.dcm")
     source = Source(str(tmp_path / "a.dcm"))
     reader = ReadAhead(READING, workers=1)
     reader.setup()
     window = beam.window.GlobalWindow()
-    for _ in range(read_ahead._AHEAD_PER_WORKER):
+    for _ in range(5):
         next(iter(reader.process(source, 0, window)), None)
     reader.teardown()
-    assert slots(reader._pool) == read_ahead._AHEAD_PER_WORKER
+    assert slots(reader._pool) == 5
 
 
-def test_the_pool_bounds_what_is_begun_and_not_taken() -> None:
+def test_the_pool_bounds_what_is_begun_and_not_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(read_ahead, "AHEAD_BYTES", 5 * INPUT_BYTES)
     pool = read_ahead._Pool(READING, 1)
-    assert slots(pool) == read_ahead._AHEAD_PER_WORKER
+    assert slots(pool) == 5
     waiting = threading.Thread(target=pool.free, kwargs={"wait": True})
     waiting.start()
     assert waiting.is_alive()
     pool.release()
     waiting.join(10)
     assert not waiting.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "workers", "expected"),
+    [
+        (224, 224, 2, 668),
+        # More workers read no further ahead.
+        (224, 224, 64, 668),
+        (512, 256, 2, 256),
+        # Very large ones: what is worked on, and what was just finished.
+        (4096, 4096, 8, 16),
+    ],
+)
+def test_the_bound_is_in_bytes(
+    height: int, width: int, workers: int, expected: int
+) -> None:
+    preparation = Preparation(height=height, width=width)
+    assert read_ahead.slots(preparation, workers) == expected
+
+
+def test_files_are_read_while_nobody_takes_any(tmp_path: Path) -> None:
+    """As while the thread that takes them is in the model."""
+    reader = ReadAhead(READING, workers=2)
+    reader.setup()
+    window = beam.window.GlobalWindow()
+    sources = []
+    for index in range(40):
+        path = tmp_path / f"{index:03}.dcm"
+        write(path)
+        sources.append(Source(str(path)))
+    taken = [e for source in sources for e in reader.process(source, 0, window)]
+    futures = [future for future, _ in reader._pending]
+    assert len(taken) + len(futures) == 40
+    assert not wait(futures, timeout=60).not_done
+    taken += list(reader.finish_bundle())
+    assert [e.value.outcome.source_uri for e in taken] == [s.uri for s in sources]
 
 
 def slots(pool: read_ahead._Pool) -> int:

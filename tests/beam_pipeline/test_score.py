@@ -95,6 +95,17 @@ def test_the_study_row_has_the_top_image(scored: tuple[Path, dict]) -> None:
     assert study["driving_sop_instance_uid"] == bright["sop_instance_uid"]
 
 
+def test_the_record_says_how_the_time_of_the_device_went(
+    scored: tuple[Path, dict],
+) -> None:
+    record = scored[0] / "out" / "runs" / "first" / "run.json"
+    found = json.loads(record.read_text())["inference"]
+    assert found["devices"] == [{"device": "CPU", "batch_size": 32}]
+    # Three images are one batch, and nothing came after it.
+    assert (found["batches"], found["idle_seconds"], found["idle_share"]) == (1, 0, 0)
+    assert 0 < found["busy_seconds"] < 60
+
+
 def test_another_run_stands_beside_the_first(
     scored: tuple[Path, dict], model_dir: Path
 ) -> None:
