@@ -11,7 +11,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALLED := setup.py pyproject.toml constraints.txt
 
-.PHONY: demo test test-slow flink-test image-test mutants check deploy-check wheel bench fuzz
+.PHONY: demo test test-slow flink-test image-test mutants check deploy-check wheel bench bench-gpu fuzz
 .PHONY: constraints clean help
 
 demo: .venv/demo.stamp
@@ -57,6 +57,10 @@ wheel: .venv/test.stamp
 # In an environment of its own: the peers need what this project does not.
 bench: .venv-bench/stamp
 	.venv-bench/bin/python -m benchmarks.throughput $(BENCH)
+
+# On a machine with a GPU: are scores the CPU's, and does it wait? Exit code 2 without.
+bench-gpu: .venv/cuda.stamp
+	$(BIN)/python -m benchmarks.gpu $(BENCH_GPU)
 
 # Half a million changed files, in half an hour on one core: docs/fuzzing.md.
 fuzz: .venv/test.stamp

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 
 import numpy as np
@@ -24,7 +24,7 @@ USUAL = 32
 CALL_BYTES = 16 * 2**20
 # Enough that a GPU computes one batch while the next one is copied to it.
 _BATCHES_A_CALL = 4
-_SIZES = (16, 32, 64, 128)
+SIZES = (16, 32, 64, 128)
 _WARM_UPS, _TIMED = 2, 3
 # What is within this of the best is as fast.
 _TOLERANCE = 0.05
@@ -47,15 +47,15 @@ def of_gpu(name: str, infer: Infer, shape: Shape, asked: int | None) -> Device:
     return Device(name, size, max(1, min(_BATCHES_A_CALL, in_a_call)))
 
 
-def rates(infer: Infer, shape: Shape) -> dict[int, float]:
-    """Images per second by batch size, on zeros.
+def rates(infer: Infer, shape: Shape, sizes: Sequence[int] = SIZES) -> dict[int, float]:
+    """Images per second by batch size, on zeros; `sizes` in ascending order.
 
-    Sizes that the device cannot hold are left out, and so are those of which a call
+    Those that the device cannot hold are left out, and so are those of which a call
     would bring too many bytes.
     """
     fitting = CALL_BYTES // int(np.prod(shape))
     found: dict[int, float] = {}
-    for size in takewhile(lambda size: size <= fitting, _SIZES):
+    for size in takewhile(lambda size: size <= fitting, sizes):
         try:
             found[size] = size / _seconds(infer, np.zeros((size, *shape), np.uint8))
         except OutOfMemory:
