@@ -115,10 +115,11 @@ class Stopwatch:
 
     def _advance(self) -> None:
         now = self._now()
+        gone_by = 0 if self._since is None else now - self._since
         if self._running:
-            self._busy += now - (self._since or now)
-        elif self._since is not None:
-            self._idle += now - self._since
+            self._busy += gone_by
+        else:
+            self._idle += gone_by
         self._since = now
 
 

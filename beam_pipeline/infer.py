@@ -88,9 +88,11 @@ class SavedModelHandler(ModelHandler[Ready | Outcome, Outcome, "OnDemand"]):
         return Loaded(model, Score(device.batch_size), stopwatch)
 
     def _device(self, model: SavedModel, shape: tuple[int, int, int]) -> Device:
-        for name in saved_model.devices():
-            return batching.of_gpu(name, model.infer, shape, self._batch_size)
-        return Device("CPU", self._batch_size or batching.USUAL)
+        gpus = saved_model.devices()
+        if not gpus:
+            return Device("CPU", self._batch_size or batching.USUAL)
+        # Without a strategy TensorFlow computes on the first.
+        return batching.of_gpu(gpus[0], model.infer, shape, self._batch_size)
 
     def run_inference(
         self,
