@@ -61,12 +61,12 @@ class ReadAhead(beam.DoFn):
         timestamp: Any = beam.DoFn.TimestampParam,
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterator[WindowedValue]:
+        # A file is taken away only to make room for another, so that the pool is full
+        # whenever the model is called: that happens within `yield`.
         while not self._pool.free(wait=not self._pending):
             yield self._next()
         future = self._pool.submit(source)
         self._pending.append((future, WindowedValue(None, timestamp, (window,))))
-        while self._pending and self._pending[0][0].done():
-            yield self._next()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         while self._pending:

@@ -91,21 +91,26 @@ def test_the_bound_is_in_bytes(
     assert read_ahead.slots(preparation, workers) == expected
 
 
-def test_files_are_read_while_nobody_takes_any(tmp_path: Path) -> None:
-    """As while the thread that takes them is in the model."""
+def test_the_pool_is_full_whenever_the_model_may_be_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_ahead, "AHEAD_BYTES", 8 * INPUT_BYTES)
     reader = ReadAhead(READING, workers=2)
     reader.setup()
-    window = beam.window.GlobalWindow()
     sources = []
-    for index in range(40):
+    for index in range(30):
         path = tmp_path / f"{index:03}.dcm"
         write(path)
         sources.append(Source(str(path)))
-    taken = [e for source in sources for e in reader.process(source, 0, window)]
-    futures = [future for future, _ in reader._pending]
-    assert len(taken) + len(futures) == 40
-    assert not wait(futures, timeout=60).not_done
-    taken += list(reader.finish_bundle())
+    taken = []
+    for source in sources:
+        # As while the thread that takes them is in the model: all are finished.
+        assert not wait([future for future, _ in reader._pending], 60).not_done
+        for element in reader.process(source, 0, beam.window.GlobalWindow()):
+            # All but the one that this one made room for.
+            assert len(reader._pending) == 7
+            taken.append(element)
+    taken += reader.finish_bundle()
     assert [e.value.outcome.source_uri for e in taken] == [s.uri for s in sources]
 
 
