@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import logging
 import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from beam_pipeline import options
+from beam_pipeline.beam_flags import beam_flags
 from beam_pipeline.ending import (
     Ending,
     ExitCode,
@@ -20,9 +23,8 @@ from beam_pipeline.ending import (
     line,
     stoppable,
 )
-
-if TYPE_CHECKING:
-    from beam_pipeline.score import Job
+from beam_pipeline.options import ScoringOptions
+from beam_pipeline.uncollected import uncollected
 
 _LOGGER = logging.getLogger("beam_pipeline")
 
@@ -74,10 +76,14 @@ def _run(
     has_begun = False
     try:
         with stoppable():
-            # Here, so that --help answers before Beam is imported.
-            from beam_pipeline import lease, score
+            asked = _asked(arguments, leftover, unchecked)
+            # At the end a second goes into a last look for garbage that nobody needs.
+            atexit.register(gc.freeze)
+            # Here, so that --help and a mistyped flag are answered without Beam.
+            with uncollected():
+                from beam_pipeline import lease, score
 
-            job = _checked(arguments, leftover, unchecked)
+            job = score.prepare(asked)
             with lease.held(job.run):
                 has_begun = True
                 record = score.run(job)
@@ -97,15 +103,12 @@ def _run(
     return ExitCode.LIMIT_BROKEN if broken else ExitCode.COMPLETE, record
 
 
-def _checked(
+def _asked(
     arguments: argparse.Namespace, leftover: list[str], unchecked: list[str]
-) -> Job:
-    from beam_pipeline import runner, score
-
-    options.refuse_unknown(leftover, {*arguments.flags, *runner.beam_flags()})
+) -> ScoringOptions:
+    options.refuse_unknown(leftover, {*arguments.flags, *beam_flags()})
     options.fill_dates(arguments)
-    asked = options.scoring_options(arguments, [*leftover, *unchecked])
-    return score.prepare(asked)
+    return options.scoring_options(arguments, [*leftover, *unchecked])
 
 
 def _report(ending: Ending, metrics_file: Path | None) -> None:
@@ -142,12 +145,12 @@ def _doctor(
 def _compare(
     arguments: argparse.Namespace, leftover: list[str], unchecked: list[str]
 ) -> int:
+    options.refuse_unknown(leftover, {*arguments.flags, *beam_flags()})
     from apache_beam.io.filesystems import FileSystems
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    from beam_pipeline import compare, runner
+    from beam_pipeline import compare
 
-    options.refuse_unknown(leftover, {*arguments.flags, *runner.beam_flags()})
     FileSystems.set_options(PipelineOptions([*leftover, *unchecked]))
     asked = {name: getattr(arguments, name) for name in compare.REQUESTED}
     broken = compare.run(compare.Request(**asked))

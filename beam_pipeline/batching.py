@@ -58,7 +58,11 @@ def rates(infer: Infer, shape: Shape, sizes: Sequence[int] = SIZES) -> dict[int,
     for size in takewhile(lambda size: size <= fitting, sizes):
         try:
             found[size] = size / _seconds(infer, np.zeros((size, *shape), np.uint8))
-        except OutOfMemory:
+        # A GPU's libraries have many ways to say that a batch is too large. What fails
+        # for another reason fails in the first batch, too, and that one says so.
+        except Exception as error:
+            if not (found or isinstance(error, OutOfMemory)):
+                raise
             break
     return found
 

@@ -7,6 +7,7 @@ import math
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, pairwise
@@ -14,6 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 from apache_beam.ml.inference.base import ModelHandler
+from apache_beam.utils.shared import Shared
 from numpy.typing import NDArray
 
 from beam_pipeline import batching, counts, saved_model, staging
@@ -67,9 +69,16 @@ class SavedModelHandler(ModelHandler[Ready | Outcome, Outcome, "OnDemand"]):
         self._batch_size = batch_size
         # Two pipelines in one process know each other's device only where they are one.
         self._run_id = run_id or uuid.uuid4().hex
+        # Of all copies of this handler in a process.
+        self._shared = Shared()
 
     def load_model(self) -> OnDemand:
-        return OnDemand(self._load)
+        model: OnDemand = self._shared.acquire(lambda: OnDemand(self._load))
+        return model
+
+    def expect(self) -> None:
+        """Begin to load the model: images are on their way to it."""
+        self.load_model().begin()
 
     def _load(self) -> Loaded:
         where = self._model_dir or DEFAULT_MODEL
@@ -82,8 +91,9 @@ class SavedModelHandler(ModelHandler[Ready | Outcome, Outcome, "OnDemand"]):
         preparation = model.manifest.preparation
         shape = (preparation.height, preparation.width, 1)
         device = self._device(model, shape)
-        for size in shapes(device.batch_size):
-            model.infer(np.zeros((size, *shape), np.uint8))
+        # A model that fails on any image ends the run before it costs each its score.
+        # What else a first batch costs, the first of each shape may pay: it is no less.
+        model.infer(np.zeros((1, *shape), np.uint8))
         stopwatch = devices.begin(self._run_id, device)
         return Loaded(model, Score(device.batch_size), stopwatch)
 
@@ -168,23 +178,37 @@ class Loaded:
 
 
 class OnDemand:
-    """A model that is loaded when it is first asked for, once for all threads.
+    """A model that is loaded when it is first expected, once for all threads.
 
-    On a night on which every file is known nobody asks, and the night is over before
-    TensorFlow would be imported.
+    On a night on which every file is known nobody expects it, and the night is over
+    before TensorFlow would be imported.
     """
 
     def __init__(self, load: Callable[[], Loaded]) -> None:
         self._load = load
         self._lock = threading.Lock()
-        self._model: Loaded | None = None
+        self._loading: Future[Loaded] | None = None
+
+    def begin(self) -> Future[Loaded]:
+        """Load it in a thread of its own, unless that has begun."""
+        with self._lock:
+            if self._loading is None:
+                work = ThreadPoolExecutor(1, "model")
+                self._loading = work.submit(self._load)
+                work.shutdown(wait=False)
+            return self._loading
 
     def __call__(self) -> Loaded:
         """The model. Raises what loading it raises, which ends the run."""
-        with self._lock:
-            if self._model is None:
-                self._model = self._load()
-            return self._model
+        loading = self.begin()
+        try:
+            return loading.result()
+        except BaseException:
+            with self._lock:
+                # A runner that tries again is to find it tried again.
+                if self._loading is loading:
+                    self._loading = None
+            raise
 
 
 class Score:

@@ -118,7 +118,6 @@ class ScoreRadiographs(beam.PTransform):
             sources.pipeline.options.get_all_options(drop_default=True)
         )
         reading = replace(self.reading, storage=reached)
-        read_ahead = ReadAhead(reading, self.read_workers)
         handler = SavedModelHandler(
             self.model_dir,
             self.batch_size,
@@ -126,6 +125,8 @@ class ScoreRadiographs(beam.PTransform):
             digest=self.policy.model_digest,
             run_id=self.run_id,
         )
+        # The model is loaded while the first files are decoded, and not after them.
+        read_ahead = ReadAhead(reading, self.read_workers, handler.expect)
         return (
             sources
             # header → eligible? → pixels → model input; or a final outcome at once

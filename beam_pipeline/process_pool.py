@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,6 +22,8 @@ from typing import Any
 
 _SERVE = "import sys; from beam_pipeline.process_pool import serve; serve(sys.argv[1])"
 _READY, _DONE = "ready", "done"
+# The exit status of a process that had not the memory left to say so.
+_OUT_OF_MEMORY = 12
 _START_SECONDS = 300.0
 # A process that the kernel cannot end, because its disk does not answer, is left alone.
 _GRACE_SECONDS = 10.0
@@ -43,13 +45,15 @@ class Died(RuntimeError):
     """The process ended on an item.
 
     Attributes:
-        timed_out: whether it had used up its time; else it crashed.
+        timed_out: whether it had used up its time.
+        out_of_memory: whether it had used up its memory; else it crashed.
         signal: which signal ended it, where one did.
     """
 
     def __init__(self, returncode: int | None) -> None:
         super().__init__(f"the process ended with {returncode}")
         self.timed_out = returncode is None or returncode == -signal.SIGALRM
+        self.out_of_memory = returncode == _OUT_OF_MEMORY
         self.signal = None if returncode is None or returncode >= 0 else -returncode
 
 
@@ -79,7 +83,7 @@ class Worker:
         self._prepare = prepare
         self._start()
 
-    def run(self, item: Any) -> Iterator[Any]:
+    def run(self, item: Any) -> Generator[Any, None, None]:
         """The messages of `task` about `item`, as they come.
 
         Raises:
@@ -186,8 +190,11 @@ def serve(descriptor: str) -> None:
         # The default action of SIGALRM ends the process, also within native code, and
         # also when nobody waits for it any more.
         signal.setitimer(signal.ITIMER_REAL, allowance.seconds)
-        for message in task(item):
-            connection.send(message)
+        try:
+            for message in task(item):
+                connection.send(message)
+        except MemoryError:
+            os._exit(_OUT_OF_MEMORY)
         signal.setitimer(signal.ITIMER_REAL, 0)
         connection.send(_DONE)
 

@@ -6,8 +6,9 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -43,12 +44,20 @@ class ReadAhead(beam.DoFn):
     Args:
         reading: how files are read.
         workers: processes for it; None for one a core.
+        expect: is called when a file is being decoded that will need the model, before
+            its model input is there; again for each.
     """
 
-    def __init__(self, reading: Reading, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        reading: Reading,
+        workers: int | None = None,
+        expect: Callable[[], object] | None = None,
+    ) -> None:
         super().__init__()
         self._reading = reading
         self._workers = workers
+        self._expect = expect
         self._shared = Shared()
         self._pending: deque[tuple[Future[Ready | Outcome], WindowedValue]] = deque()
 
@@ -65,7 +74,7 @@ class ReadAhead(beam.DoFn):
         # whenever the model is called: that happens within `yield`.
         while not self._pool.free(wait=not self._pending):
             yield self._next()
-        future = self._pool.submit(source)
+        future = self._pool.submit(source, self._expect)
         self._pending.append((future, WindowedValue(None, timestamp, (window,))))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
@@ -113,8 +122,10 @@ class _Pool:
     def release(self) -> None:
         self._slots.release()
 
-    def submit(self, source: Source) -> Future[Ready | Outcome]:
-        return self._executor.submit(_read, source, self._idle)
+    def submit(
+        self, source: Source, expect: Callable[[], object] | None
+    ) -> Future[Ready | Outcome]:
+        return self._executor.submit(_read, source, self._idle, expect)
 
 
 def slots(preparation: Preparation, workers: int) -> int:
@@ -123,12 +134,18 @@ def slots(preparation: Preparation, workers: int) -> int:
     return max(ahead, workers * _LEAST_PER_WORKER)
 
 
-def _read(source: Source, idle: SimpleQueue[Worker]) -> Ready | Outcome:
+def _read(
+    source: Source, idle: SimpleQueue[Worker], expect: Callable[[], object] | None
+) -> Ready | Outcome:
     worker = idle.get()
     found: Ready | Outcome = Outcome.of(source)
     try:
-        for message in worker.run(source):
-            found = message
+        # Closed before the next file has the worker, whatever happens here.
+        with closing(worker.run(source)) as messages:
+            for message in messages:
+                found = message
+                if expect is not None and _is_promising(source, found):
+                    expect()
     except Died as death:
         found = _lost(found, death)
     finally:
@@ -138,12 +155,29 @@ def _read(source: Source, idle: SimpleQueue[Worker]) -> Ready | Outcome:
     return found
 
 
+def _is_promising(source: Source, found: Ready | Outcome) -> bool:
+    """Whether a file was read whole, and no earlier run knows anything of its content.
+
+    What one knows and has not scored could not be decoded, and hardly will be now.
+    """
+    return isinstance(found, Outcome) and (
+        found.status is None
+        and found.source_digest is not None
+        and found.probabilities is None
+        and source.digest is None
+    )
+
+
 def _lost(found: Ready | Outcome, death: Died) -> Outcome:
     """The row of a file that took its process with it, as far as it was known."""
     outcome = found.outcome if isinstance(found, Ready) else found
     if death.timed_out:
         return outcome.ended(
             Unreadable(Failure.TIMEOUT, "it took longer than a file may take")
+        )
+    if death.out_of_memory:
+        return outcome.ended(
+            Unreadable(Failure.TOO_LARGE, "it needs more memory than a file may take")
         )
     _LOGGER.warning("A file ended the process that read it (signal %s)", death.signal)
     return outcome.ended(

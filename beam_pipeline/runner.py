@@ -1,4 +1,4 @@
-"""Beam's flags, and the runner that they ask for."""
+"""The runner that Beam's flags ask for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from apache_beam.options.pipeline_options import (
     GoogleCloudOptions,
     PipelineOptions,
     StandardOptions,
-    _BeamArgumentParser,
 )
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner.fn_runner import (
@@ -36,15 +35,6 @@ class InThread(FnApiRunner):
             return work.submit(super().run_pipeline, pipeline, options).result()
         finally:
             work.shutdown(wait=False)
-
-
-def beam_flags() -> set[str]:
-    """Every flag that Beam's Python SDK knows."""
-    # Beam lists its options' names publicly, but not their flags: aliases would miss.
-    parser = _BeamArgumentParser(add_help=False, conflict_handler="resolve")
-    for options in PipelineOptions.__subclasses__():
-        options._add_argparse_args(parser)
-    return set(parser._option_string_actions)
 
 
 def check(options: ScoringOptions, beam_options: PipelineOptions) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from beam_pipeline import manifest as manifests
 from beam_pipeline.manifest import Manifest, ManifestError
+from beam_pipeline.uncollected import uncollected
 
 _NOTICE = re.compile(
     r"I0000 |WARNING: All log messages before absl|To enable the following instructions"
@@ -149,7 +150,7 @@ def tensorflow() -> Any:
     """
     # Before the import, which reads it.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _without_native_notices():
+    with _without_native_notices(), uncollected():
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")

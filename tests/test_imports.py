@@ -24,6 +24,7 @@ LEAVES = (
     "manifest",
     "images",
     "storage",
+    "uncollected",
 )
 STAGES = ("match", "read_ahead", "infer", "write", "publish")
 MODULES = [

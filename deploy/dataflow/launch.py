@@ -10,8 +10,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from beam_pipeline import options, runner
+from beam_pipeline import options
 from beam_pipeline.__main__ import main
+from beam_pipeline.beam_flags import beam_flags
 
 
 def arguments(given: Sequence[str]) -> list[str]:
@@ -24,12 +25,13 @@ def arguments(given: Sequence[str]) -> list[str]:
     parser = argparse.ArgumentParser(add_help=False)
     options.add_arguments(parser)
     actions = {action.option_strings[0]: action for action in parser._actions}
+    beams = beam_flags()
     known, unknown = [], []
     for argument in given:
         name, _, value = argument.partition("=")
         if name in actions and actions[name].nargs == 0:
             known += [name] if value == "true" else []
-        elif name in actions or name in runner.beam_flags():
+        elif name in actions or name in beams:
             known.append(argument)
         else:
             unknown.append(argument)

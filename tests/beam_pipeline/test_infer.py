@@ -250,6 +250,31 @@ def test_a_model_that_nobody_asks_is_not_loaded(tmp_path: Path) -> None:
         handler.run_inference([final, image], model)
 
 
+def test_a_model_that_is_expected_is_loaded_before_anybody_asks(
+    model_dir: Path,
+) -> None:
+    handler = SavedModelHandler(str(model_dir), 4)
+    # As a runner does: who reads and who infers have copies of it.
+    reads, infers = (pickle.loads(pickle.dumps(handler)) for _ in range(2))
+    model = infers.load_model()
+    reads.expect()
+    loaded = model.begin().result(60)
+    reads.expect()
+    assert model() is loaded
+
+
+def test_a_model_that_is_expected_and_cannot_be_loaded_is_tried_again_when_asked(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    handler = SavedModelHandler(str(tmp_path / "late"), 4)
+    model = handler.load_model()
+    handler.expect()
+    with pytest.raises(ManifestError):
+        model()
+    (tmp_path / "late").symlink_to(model_dir)
+    assert model().model.manifest.preparation.height == radiographs.SIZE
+
+
 def test_another_model_than_the_run_began_with_ends_it(model_dir: Path) -> None:
     handler = SavedModelHandler(str(model_dir), 4, digest="sha256:another")
     with pytest.raises(ManifestError, match="another model than when the run began"):

@@ -77,7 +77,7 @@ class Reader:
         watch = threading.Thread(target=self._watch, args=(done, seen))
         watch.start()
         clock = time.monotonic()
-        found = _read(source, self._idle)
+        found = _read(source, self._idle, None)
         seconds = time.monotonic() - clock
         done.set()
         watch.join()

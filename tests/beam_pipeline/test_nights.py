@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from beam_pipeline import saved_model
 from beam_pipeline.__main__ import main
 from beam_pipeline.pseudonyms import Pseudonyms
 from beam_pipeline.records import Outcome
@@ -102,6 +103,17 @@ def test_a_second_night_reads_nothing_and_has_the_same_rows(
     assert [without(s, "run_id") for s in before] == [
         without(s, "run_id") for s in after
     ]
+
+
+def test_a_night_on_which_every_file_is_known_loads_no_model(
+    output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output.score("first")
+    loaded: list[Path] = []
+    monkeypatch.setattr(saved_model, "load", loaded.append)
+    # Also where one of them is tried again, because it could not be decoded.
+    assert output.score("second")["broken.dcm"]["status"] == "ERROR"
+    assert loaded == []
 
 
 def test_a_third_night_knows_who_scored(output: Output) -> None:

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import wait
 from pathlib import Path
+from queue import SimpleQueue
+from types import SimpleNamespace
+from typing import Any
 
 import apache_beam as beam
 import pytest
@@ -13,7 +17,7 @@ from beam_pipeline.images import rules
 from beam_pipeline.manifest import Preparation
 from beam_pipeline.read import Reading
 from beam_pipeline.read_ahead import ReadAhead
-from beam_pipeline.records import Source
+from beam_pipeline.records import Outcome, Ready, Source
 from tests import radiographs
 
 MANIFEST = radiographs.manifest()
@@ -112,6 +116,36 @@ def test_the_pool_is_full_whenever_the_model_may_be_called(
             taken.append(element)
     taken += reader.finish_bundle()
     assert [e.value.outcome.source_uri for e in taken] == [s.uri for s in sources]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "known", "is_expected"),
+    [
+        ({}, None, True),
+        ({"BodyPartExamined": "HAND"}, None, False),
+        # An earlier run has read this content, and could not score it.
+        ({}, "blake3:00", False),
+    ],
+    ids=["new", "rejected", "known"],
+)
+def test_the_model_is_expected_before_the_first_model_input_is_there(
+    tmp_path: Path, attributes: dict[str, str], known: str | None, is_expected: bool
+) -> None:
+    write(tmp_path / "a.dcm", **attributes)
+    happened: list[str] = []
+
+    def told(source: Source) -> Iterator[Ready | Outcome]:
+        for message in READING(source):
+            happened.append("message")
+            yield message
+
+    idle: SimpleQueue[Any] = SimpleQueue()
+    idle.put(SimpleNamespace(run=told))
+    source = Source(str(tmp_path / "a.dcm"), digest=known)
+    found = read_ahead._read(source, idle, lambda: happened.append("expected"))
+    assert isinstance(found, Ready) == (not attributes)
+    assert ("expected" in happened) == is_expected
+    assert happened[-1] == "message"
 
 
 def slots(pool: read_ahead._Pool) -> int:
