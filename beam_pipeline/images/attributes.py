@@ -9,11 +9,13 @@ import math
 import re
 from collections.abc import MutableSequence
 from datetime import date
+from functools import lru_cache
 from typing import Any
 
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag, Tag
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 # What a column holds; no attribute that is read here may be larger.
@@ -30,12 +32,19 @@ def values(dataset: Dataset, keyword: str) -> list[Any]:
     """The values of an attribute; none where it is absent, empty or malformed."""
     # pydicom converts on access, and a value that is not of its VR raises anything.
     try:
-        found = dataset.get(keyword)
+        element = dataset.get(_tag(keyword))
+        found = None if element is None else element.value
         # A PersonName has a length too, that of its text.
         several = isinstance(found, MutableSequence)
         return [v for v in (found if several else [found]) if v is not None and v != ""]
     except Exception:
         return []
+
+
+# Looking a keyword up costs as much as reading the element.
+@lru_cache(maxsize=256)
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
 
 
 def value(dataset: Dataset, keyword: str) -> Any:
@@ -68,7 +77,7 @@ def numbers(dataset: Dataset, keyword: str) -> list[float]:
     A decimal comma is read as a point: consoles of half the world write one.
     """
     try:
-        element: Any = dataset.get_item(keyword)
+        element: Any = dataset.get_item(_tag(keyword))
     except Exception:
         return []
     parts: list[Any] = []
@@ -92,7 +101,7 @@ def binary(dataset: Dataset, keyword: str) -> tuple[bytes, str | None]:
     would make text or numbers of them.
     """
     try:
-        element: Any = dataset.get_item(keyword)
+        element: Any = dataset.get_item(_tag(keyword))
     except Exception:
         return b"", None
     data = getattr(element, "value", None)

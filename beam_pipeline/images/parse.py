@@ -7,6 +7,7 @@ import logging
 import warnings
 import zlib
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import BinaryIO
 
 import pydicom
@@ -51,7 +52,7 @@ def parse(
     Raises:
         Unreadable: CORRUPT_HEADER, PIXELDATA_TRUNCATED or TOO_LARGE.
     """
-    tags = [Tag(keyword) for keyword in keywords]
+    tags = list(_tags(frozenset(keywords)))
     try:
         dataset = _inflated(stream, tags, limits, pixels=pixels) or pydicom.dcmread(
             stream, stop_before_pixels=not pixels, force=True, specific_tags=tags
@@ -74,6 +75,12 @@ def parse(
         # Anew: the element that stands there may have a VR that takes no UID.
         dataset.file_meta.add_new("TransferSyntaxUID", "UI", syntax)
     return dataset
+
+
+# A job asks for the same of each of its files.
+@lru_cache(maxsize=8)
+def _tags(keywords: frozenset[str | int]) -> tuple[BaseTag, ...]:
+    return tuple(Tag(keyword) for keyword in keywords)
 
 
 def _inflated(

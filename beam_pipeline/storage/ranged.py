@@ -12,7 +12,7 @@ from beam_pipeline.records import Source
 from beam_pipeline.storage.faults import Changed, Fault
 
 # The header of nearly every radiograph ends within the first.
-_FIRST_BYTES = 64 * 2**10
+_FIRST_BYTES = 32 * 2**10
 _MOST_BYTES = 4 * 2**20
 
 

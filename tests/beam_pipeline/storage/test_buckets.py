@@ -13,7 +13,7 @@ from beam_pipeline.storage import gcs as gcs_module
 from beam_pipeline.storage import listing
 from beam_pipeline.storage import s3 as s3_module
 from tests import radiographs
-from tests.buckets import FOR_EVER, Bucket, Trouble
+from tests.buckets import FOR_EVER, Bucket, Request, Trouble
 
 MANIFEST = radiographs.manifest()
 READING = Reading(preparation=MANIFEST.preparation, rules=rules.compiled(MANIFEST))
@@ -57,13 +57,18 @@ def test_a_whole_object_is_read_in_two_requests_and_no_byte_twice(
     found = last(source)
     assert isinstance(found, Ready)
     reads = bucket.proxy.reads("a.dcm")
-    assert bucket.proxy.seen == reads
+    assert of_objects(bucket) == reads
     assert [each.range for each in reads] == [
-        "bytes=0-65535",
-        f"bytes=65536-{len(data) - 1}",
+        "bytes=0-32767",
+        f"bytes=32768-{len(data) - 1}",
     ]
     assert sum(each.sent for each in reads) == len(data)
     assert found.outcome.source_etag == source.etag
+
+
+def of_objects(bucket: Bucket) -> list[Request]:
+    """The requests for objects; Google's client first has one for the bucket."""
+    return [each for each in bucket.proxy.seen if "projection=noAcl" not in each.path]
 
 
 def test_a_big_object_that_its_header_rules_out_costs_one_small_read(
@@ -71,11 +76,12 @@ def test_a_big_object_that_its_header_rules_out_costs_one_small_read(
 ) -> None:
     source = listed(bucket, "in/hand.dcm", dicom(BodyPartExamined="HAND"))
     assert last(source).reason == "BODY_PART"
-    [read] = bucket.proxy.seen
-    assert read.sent == 65536
+    assert [(each.range, each.sent) for each in of_objects(bucket)] == [
+        ("bytes=0-32767", 32768)
+    ]
 
 
-@pytest.mark.parametrize("size", [0, 1, 65536, 65537])
+@pytest.mark.parametrize("size", [0, 1, 32768, 32769])
 def test_objects_of_any_size_come_whole(bucket: Bucket, size: int) -> None:
     data = bytes(range(256)) * 300
     source = listed(bucket, "x", data[:size])
@@ -90,7 +96,7 @@ def test_what_was_passed_over_is_fetched_when_it_is_wanted(bucket: Bucket) -> No
     data = bytes(np.random.default_rng(1).integers(0, 256, 900_000, np.uint8))
     source = listed(bucket, "x", data)
     with storage.open(source) as stream:
-        for start, length in [(0, 10), (500_000, 20), (65_530, 100), (499_990, 20)]:
+        for start, length in [(0, 10), (500_000, 20), (32_760, 100), (499_990, 20)]:
             stream.seek(start)
             assert stream.read(length) == data[start : start + length]
         stream.seek(0)
@@ -128,7 +134,7 @@ def test_a_body_that_breaks_goes_on_where_it_broke(bucket: Bucket, reset: bool) 
     assert (first.status, second.status, third.status) == (206, None, 206)
     begin = int(third.range.removeprefix("bytes=").split("-")[0])
     # A reset may take with it what had arrived and was not read yet.
-    assert begin >= 65536 if reset else begin == 65536 + 800_000
+    assert begin >= 32768 if reset else begin == 32768 + 800_000
 
 
 FINAL = {
@@ -167,7 +173,7 @@ def test_what_is_gone_when_it_is_read_is_a_row(bucket: Bucket) -> None:
 def test_a_read_is_held_to_what_was_listed(bucket: Bucket) -> None:
     source = listed(bucket, "a.dcm", dicom())
     last(source)
-    for each in bucket.proxy.seen:
+    for each in of_objects(bucket):
         held = f'"{source.etag}"', f"ifGenerationMatch={source.etag}"
         assert each.condition == held[0] or held[1] in each.path
 
