@@ -176,6 +176,38 @@ def _rle(picture: NDArray[Any]) -> bytes:
     )
 
 
+def _jpeg2k(picture: NDArray[Any], **options: Any) -> bytes:
+    precision = _precision(picture)
+    return bytes(
+        imagecodecs.jpeg2k_encode(
+            picture, codecformat="j2k", bitspersample=precision, **options
+        )
+    )
+
+
+def _htj2k(picture: NDArray[Any]) -> bytes:
+    """Lossless, with the precision that PS3.5 8.2.4 wants.
+
+    The encoder has none to choose. That of the samples is what is taken from them
+    before the wavelet, half of the range, and a number in the header (15444-1 A.5.1).
+    """
+    precision = _precision(picture)
+    if precision is None:
+        return bytes(imagecodecs.htj2k_encode(picture, reversible=True))
+    full = 8 * picture.itemsize
+    moved = picture + picture.dtype.type(2 ** (full - 1) - 2 ** (precision - 1))
+    frame = bytearray(imagecodecs.htj2k_encode(moved, reversible=True))
+    frame[42] = precision - 1
+    return bytes(frame)
+
+
+def _precision(picture: NDArray[Any]) -> int | None:
+    """Bits that hold the values; None, for all there are, where some are negative."""
+    if picture.dtype.kind != "u":
+        return None
+    return max(8 * picture.itemsize - 7, int(picture.max()).bit_length())
+
+
 # One frame of uint8 or uint16 (rows, columns) in each transfer syntax of the matrix.
 ENCODERS: dict[str, Encoder] = {
     uid.RLELossless: _rle,
@@ -185,11 +217,9 @@ ENCODERS: dict[str, Encoder] = {
     uid.JPEGLosslessSV1: partial(imagecodecs.jpeg8_encode, lossless=True, predictor=1),
     uid.JPEGLSLossless: imagecodecs.jpegls_encode,
     uid.JPEGLSNearLossless: partial(imagecodecs.jpegls_encode, level=2),
-    uid.JPEG2000Lossless: partial(
-        imagecodecs.jpeg2k_encode, codecformat="j2k", reversible=True
-    ),
-    uid.JPEG2000: partial(imagecodecs.jpeg2k_encode, level=80, codecformat="j2k"),
-    uid.HTJ2KLossless: partial(imagecodecs.htj2k_encode, reversible=True),
-    uid.HTJ2KLosslessRPCL: partial(imagecodecs.htj2k_encode, reversible=True),
+    uid.JPEG2000Lossless: partial(_jpeg2k, reversible=True),
+    uid.JPEG2000: partial(_jpeg2k, level=80),
+    uid.HTJ2KLossless: _htj2k,
+    uid.HTJ2KLosslessRPCL: _htj2k,
     uid.HTJ2K: partial(imagecodecs.htj2k_encode, reversible=False),
 }

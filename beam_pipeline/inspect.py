@@ -74,7 +74,6 @@ def run(
 def inspect(path: Path, model: Manifest, rules: Rules) -> Inspection:
     """Take `path` as far as its content allows, also where a rule refuses it."""
     found = Inspection()
-    preparation = model.preparation
     try:
         with storage.open(Source(str(path))) as stream:
             bounded = _LIMITS.bounded(stream)
@@ -84,9 +83,8 @@ def inspect(path: Path, model: Manifest, rules: Rules) -> Inspection:
         if not header.has_pixels:
             return found
         _LIMITS.check_file(path.stat().st_size)
-        picture = images.decode(path.read_bytes(), header, preparation.rendering)
-        image = images.prepare(picture.pixels, preparation, header.pixel_aspect)
-        return dataclasses.replace(found, picture=picture, image=image)
+        seen = images.model_input(path.read_bytes(), header, model.preparation)
+        return dataclasses.replace(found, picture=seen.picture, image=seen.image)
     except NotScored as error:
         return dataclasses.replace(found, error=found.error or error)
     except OSError as error:
@@ -110,6 +108,9 @@ def report(path: Path, inspection: Inspection) -> Iterator[str]:
             yield f"    {_mark(verdict):34} {verdict.rule}: {verdict.detail}"
     if inspection.picture is not None:
         yield "  pixels"
+        if reduction := inspection.picture.reduction:
+            name = f"decoded at 1/{2**reduction.halvings} of the size, rows × columns"
+            yield f"    {name:50} {reduction.shape[0]} × {reduction.shape[1]}"
         for step in inspection.picture.steps:
             yield f"    {step.name:50} {step.low:g} to {step.high:g}"
         for flag in inspection.picture.flags:

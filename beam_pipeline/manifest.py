@@ -26,6 +26,10 @@ class ManifestError(Mismatch):
     """A model directory that must not be used: what differs, and where."""
 
 
+# Of the largest image that may be read, 1/256 is left.
+MAX_REDUCTION = 8
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rendering:
     """The choices in how a file becomes a picture; see `images.decode`.
@@ -51,8 +55,9 @@ class Preparation:
         resize: `stretch` ignores the aspect ratio, `pad` keeps it.
         voi: see `Rendering`.
         raster_polarity: see `Rendering`.
-        max_reduction: how many times an image may be halved while it is decoded;
-            0 decodes at full size.
+        max_reduction: how many times an image may be halved while it is decoded, by
+            decoders that can; 0 decodes at full size. `prepare.halvings` says how often
+            an image of some size is.
         version: of the code's definition of all this; another one is refused.
     """
 
@@ -61,19 +66,29 @@ class Preparation:
     resize: Literal["stretch", "pad"] = "stretch"
     voi: Literal["auto", "window", "percentile"] = "auto"
     raster_polarity: Literal["as_is", "inverted"] = "as_is"
-    max_reduction: Literal[0] = 0
+    max_reduction: int = 0
     version: Literal[1] = 1
 
     def __post_init__(self) -> None:
         require(1 <= self.height <= 4096, "preparation.height", self.height, "1–4096")
         require(1 <= self.width <= 4096, "preparation.width", self.width, "1–4096")
+        reduction = self.max_reduction
+        expected = f"0–{MAX_REDUCTION}"
+        known = 0 <= reduction <= MAX_REDUCTION
+        require(known, "preparation.max_reduction", reduction, expected)
 
     @property
     def name(self) -> str:
         """The preparation in a few words, as rows carry it."""
         size = f"v{self.version}:{self.width}x{self.height}:{self.resize}:{self.voi}"
         inverted = self.raster_polarity == "inverted"
-        return f"{size}:raster-inverted" if inverted else size
+        size += ":raster-inverted" if inverted else ""
+        return f"{size}:reduced" if self.max_reduction else size
+
+    @property
+    def whole(self) -> Preparation:
+        """The same at full size, which makes nearly the same of every image."""
+        return dataclasses.replace(self, max_reduction=0)
 
     @property
     def rendering(self) -> Rendering:

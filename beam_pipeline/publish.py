@@ -173,8 +173,12 @@ def marked(table: pa.Table, marks: Iterable[Mark]) -> pa.Table:
     """`table` with the flags and `duplicate_of` of `marks` in its rows."""
     flags = table["flags"].to_pylist()
     originals = table["duplicate_of"].to_pylist()
-    for mark in sorted(marks, key=lambda mark: (mark.row, mark.flag)):
-        flags[mark.row] = [*flags[mark.row], mark.flag]
+    order = sorted(
+        marks, key=lambda mark: (mark.row, mark.flag, mark.duplicate_of or "")
+    )
+    for mark in order:
+        if mark.flag not in flags[mark.row]:
+            flags[mark.row] = [*flags[mark.row], mark.flag]
         originals[mark.row] = originals[mark.row] or mark.duplicate_of
     for name, values in (("flags", flags), ("duplicate_of", originals)):
         field = INSTANCES.field(name)

@@ -80,8 +80,11 @@ class Reading:
                 _require_size(outcome.source_bytes, len(data))
             digest = f"blake3:{blake3(data).hexdigest()}"
             outcome = replace(outcome, source_digest=digest)
+            if scored := self._scored_before(outcome):
+                yield scored
+                return
             yield outcome
-            yield self._scored_before(outcome) or self._prepared(outcome, header, data)
+            yield self._prepared(outcome, header, data)
         except NotScored as error:
             yield outcome.ended(error)
         except MemoryError:
@@ -134,16 +137,14 @@ class Reading:
         return stream.read(size)
 
     def _prepared(self, outcome: Outcome, header: Header, data: bytes) -> Ready:
-        preparation = self.preparation
-        picture = images.decode(data, header, preparation.rendering, self.limits)
-        image = images.prepare(picture.pixels, preparation, header.pixel_aspect)
+        seen = images.model_input(data, header, self.preparation, self.limits)
         outcome = replace(
             outcome,
-            flags=outcome.flags + picture.flags,
-            voi=picture.voi,
-            image_digest=f"blake3:{blake3(image.tobytes()).hexdigest()}",
+            flags=outcome.flags + seen.picture.flags,
+            voi=seen.picture.voi,
+            image_digest=f"blake3:{blake3(seen.image.tobytes()).hexdigest()}",
         )
-        return Ready(outcome, image)
+        return Ready(outcome, seen.image)
 
 
 def _measured(outcome: Outcome, stream: BinaryIO) -> Outcome:

@@ -8,10 +8,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from pydicom import uid
+
 from beam_pipeline.errors import Flag, StudyReason
 from beam_pipeline.records import Outcome, Status, Study
 
 _FIRST = datetime.min.replace(tzinfo=UTC)
+# Encodings that may be decoded at a fraction of their size: `images.reduced.DECODERS`.
+REDUCIBLE: frozenset[str | None] = frozenset(
+    {
+        uid.JPEGBaseline8Bit,
+        uid.JPEG2000Lossless,
+        uid.JPEG2000,
+        uid.HTJ2KLossless,
+        uid.HTJ2KLosslessRPCL,
+        uid.HTJ2K,
+    }
+)
+# What decoding at a fraction of the size may change in a logit: docs/performance.md.
+_REDUCED_LOGITS = 0.15
 
 
 class Instance(NamedTuple):
@@ -30,6 +45,8 @@ class Instance(NamedTuple):
     image_digest: str | None
     study_instance_uid: str | None
     sop_instance_uid: str | None
+    transfer_syntax_uid: str | None
+    logits: list[float] | None
     status: str
     score: float | None
     positive: bool | None
@@ -83,11 +100,41 @@ def duplicates(instances: Iterable[Instance]) -> Iterator[Mark]:
 
 
 def conflicts(instances: Iterable[Instance]) -> Iterator[Mark]:
-    """A mark for each of `instances`, all of one SOP Instance UID, if images differ."""
-    several = [each for each in instances if each.image_digest is not None]
-    if len({each.image_digest for each in several}) > 1:
+    """A mark for those of `instances`, all of one SOP Instance UID, that differ.
+
+    One image in two encodings is none: what one of them was decoded to at a fraction of
+    its size has another digest, and the model says the same of both.
+    """
+    images: dict[str, Instance] = {}
+    several = sorted(instances, key=lambda each: each.age)
+    for each in several:
+        if each.image_digest is not None:
+            images.setdefault(each.image_digest, each)
+    distinct = list(images.values())
+    if len(distinct) > 1 and _is_one_image(distinct):
+        first, *others = distinct
+        for each in others:
+            yield Mark(each.segment, each.row, Flag.DUPLICATE, first.source_uri)
+    elif len(distinct) > 1:
         for each in several:
-            yield Mark(each.segment, each.row, Flag.UID_CONFLICT)
+            if each.image_digest is not None:
+                yield Mark(each.segment, each.row, Flag.UID_CONFLICT)
+
+
+def _is_one_image(images: Sequence[Instance]) -> bool:
+    if len({each.study_instance_uid for each in images}) > 1:
+        return False
+    if not all((each.preparation or "").endswith(":reduced") for each in images):
+        return False
+    # Two that were decoded whole and differ are two.
+    encodings = {each.transfer_syntax_uid for each in images}
+    logits = [each.logits for each in images if each.logits is not None]
+    if len(encodings - REDUCIBLE) > 1 or len(encodings) < len(images):
+        return False
+    if len(logits) < len(images):
+        return False
+    classes = zip(*logits, strict=True)
+    return all(max(each) - min(each) <= _REDUCED_LOGITS for each in classes)
 
 
 def study(instances: Iterable[Instance]) -> Study:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import uid
 
+from beam_pipeline.doctor import ENCODERS
+
 # Type and data of an empty chunk, the last of every PNG (ISO/IEC 15948, 11.2.5).
 _PNG_END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 
@@ -54,7 +56,6 @@ _jpeg2000: Callable[..., bytes | bytearray] = partial(
 _jpeg_lossless: Encoder = partial(
     imagecodecs.jpeg8_encode, lossless=True, predictor=1, bitspersample=12
 )
-_htj2k: Encoder = partial(imagecodecs.htj2k_encode, reversible=True)
 _jpeg: Encoder = partial(imagecodecs.jpeg8_encode, level=95)
 ENCODINGS: dict[str, Encoding] = {
     "uncompressed": Encoding(12, _native, uid.ExplicitVRLittleEndian),
@@ -63,7 +64,7 @@ ENCODINGS: dict[str, Encoding] = {
     ),
     "jpegls": Encoding(12, imagecodecs.jpegls_encode, uid.JPEGLSLossless),
     "jpeg_lossless": Encoding(12, _jpeg_lossless, uid.JPEGLosslessSV1),
-    "htj2k_lossless": Encoding(12, _htj2k, uid.HTJ2KLossless),
+    "htj2k_lossless": Encoding(12, ENCODERS[uid.HTJ2KLossless], uid.HTJ2KLossless),
     "jpeg_baseline": Encoding(8, _jpeg, uid.JPEGBaseline8Bit),
     "jpeg2000_lossy": Encoding(12, partial(_jpeg2000, level=80), uid.JPEG2000),
     "png": Encoding(8, _png),

@@ -32,8 +32,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from beam_pipeline import images, saved_model
-from beam_pipeline.images import codecs
+from beam_pipeline.images import codecs, reduced
 from beam_pipeline.images.codecs import Layout
+from beam_pipeline.images.prepare import halvings
 from beam_pipeline.manifest import Preparation
 from beam_pipeline.saved_model import SavedModel
 
@@ -64,14 +65,14 @@ def model_input(data: bytes, preparation: Preparation) -> NDArray[np.uint8] | No
     dataset = pydicom.dcmread(io.BytesIO(data))
     if dataset.get("BodyPartExamined") != "CHEST":
         return None
-    stored = decoded(dataset.PixelData, layout(dataset))
+    reduction, pixel_data, how = None, dataset.PixelData, layout(dataset)
+    wanted = halvings((how.rows, how.columns), preparation)
+    if found := reduced.decode(pixel_data, how, wanted):
+        stored, reduction = found.values, found.reduction
+    else:
+        stored = codecs.decode(pixel_data, how)
     pixels = (stored >> (dataset.BitsStored - 8)).astype(np.uint8)
-    return images.prepare(pixels, preparation)
-
-
-def decoded(pixel_data: bytes, layout: Layout) -> codecs.Stored:
-    """Stored values, by the fastest decoder that is known."""
-    return codecs.decode(pixel_data, layout)
+    return images.prepare(pixels, preparation, reduction=reduction)
 
 
 def layout(dataset: pydicom.Dataset) -> Layout:

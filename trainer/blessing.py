@@ -74,7 +74,7 @@ def require(
             f"the new model is {examples.task}, and its are "
             f"{', '.join(examples.classes)} and {', '.join(findings)}"
         )
-    if old.preparation != preparation:
+    if old.preparation.whole != preparation.whole:
         raise ValueError(
             f"--replaces {terms.replaces} sees images as {old.preparation.name}, the "
             f"new model as {preparation.name}: compare them with `python -m trainer "

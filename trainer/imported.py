@@ -14,7 +14,7 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from beam_pipeline.manifest import Explanation, Manifest, Preparation
+from beam_pipeline.manifest import MAX_REDUCTION, Explanation, Manifest, Preparation
 from trainer import run as runs
 from trainer import train
 from trainer.data import dataset
@@ -293,7 +293,12 @@ class Import(Setting):
         if size is None or self.size not in (None, size):
             wanted = "any size" if size is None else f"{size[0]} × {size[1]}"
             raise ValueError(f"{self.model_file} takes {wanted}: see --image_size")
-        return Preparation(height=size[0], width=size[1], resize=self.resize)
+        return Preparation(
+            height=size[0],
+            width=size[1],
+            resize=self.resize,
+            max_reduction=MAX_REDUCTION,
+        )
 
 
 def make(what: Import) -> Manifest:

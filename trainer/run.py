@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from beam_pipeline.manifest import Preparation
+from beam_pipeline.manifest import MAX_REDUCTION, Preparation
 from trainer import blessing, recipes
 from trainer import card as cards
 from trainer.architectures import Weights
@@ -80,7 +80,12 @@ class Run(Setting):
     def preparation(self) -> Preparation:
         """What the recipe says of it."""
         size = self.recipe.image_size
-        return Preparation(height=size, width=size, resize=self.recipe.resize)
+        return Preparation(
+            height=size,
+            width=size,
+            resize=self.recipe.resize,
+            max_reduction=MAX_REDUCTION,
+        )
 
 
 @dataclass(frozen=True)

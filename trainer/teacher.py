@@ -57,8 +57,8 @@ def _inferred(
     examples = data.examples
     model = saved_model.load(teacher)
     known = model.manifest
-    asked = (examples.task, examples.classes, preparation)
-    if (known.task, known.classes, known.preparation) != asked:
+    asked = (examples.task, examples.classes, preparation.whole)
+    if (known.task, known.classes, known.preparation.whole) != asked:
         raise ValueError(
             f"--teacher {teacher} is {known.task}, with the classes "
             f"{', '.join(known.classes)} and the preparation {known.preparation.name}; "

@@ -1,30 +1,36 @@
 """Bytes → model input: `read_header`, `decode` and `prepare`, for every format.
 
 A format is a module with three names in it: `sniff(head)`, `read_header(stream, asked,
-limits)` and `decode(data, header, rendering, limits)`. To add one, write it and put it
-into `FORMATS`.
+limits)` and `decode(data, header, rendering, limits, halvings)`. To add one, write it
+and put it into `FORMATS`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import ModuleType
 from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from beam_pipeline.errors import Failure, Rejected, Rejection, Unreadable
 from beam_pipeline.images import bystander, dicom, raster
 from beam_pipeline.images.header import Asked, Header
 from beam_pipeline.images.picture import Picture
-from beam_pipeline.images.prepare import prepare
+from beam_pipeline.images.prepare import halvings, prepare
 from beam_pipeline.limits import Limits
-from beam_pipeline.manifest import Rendering
+from beam_pipeline.manifest import Preparation, Rendering
 
 __all__ = [
     "FORMATS",
     "Asked",
     "Header",
     "Limits",
+    "ModelInput",
     "Picture",
     "decode",
+    "model_input",
     "prepare",
     "read_header",
 ]
@@ -65,13 +71,48 @@ def read_header(
     return header
 
 
+@dataclass(frozen=True)
+class ModelInput:
+    """What the model sees of a file.
+
+    Attributes:
+        image: uint8, (height, width, 1).
+        picture: what it was made of, perhaps at a fraction of the file's size.
+    """
+
+    image: NDArray[np.uint8]
+    picture: Picture
+
+
+def model_input(
+    data: bytes, header: Header, preparation: Preparation, limits: Limits = _LIMITS
+) -> ModelInput:
+    """What the model sees of a whole file, whose header was read before.
+
+    No more of it is decoded than the preparation needs.
+
+    Raises:
+        Rejected, Unreadable: as `decode` does.
+    """
+    shape = (header.rows or 0, header.columns or 0)
+    aspect = header.pixel_aspect
+    count = halvings(shape, preparation, aspect) if all(shape) else 0
+    picture = decode(data, header, preparation.rendering, limits, count)
+    image = prepare(picture.pixels, preparation, aspect, picture.reduction)
+    return ModelInput(image, picture)
+
+
 def decode(
     data: bytes,
     header: Header,
     rendering: Rendering = _RENDERING,
     limits: Limits = _LIMITS,
+    halvings: int = 0,
 ) -> Picture:
     """The upright 8-bit picture in a whole file, whose header was read before.
+
+    It may be halved `halvings` times, where that costs the decoder less and the picture
+    nothing that can be seen: `Picture.reduction` says so.
 
     Raises:
         Rejected: CONSTANT_IMAGE, COLOR_IMAGE or BILEVEL_IMAGE: the pixels rule it out.
@@ -81,8 +122,11 @@ def decode(
     found = _format_of(data[:_SNIFFED_BYTES])
     if found is None:
         raise Unreadable(Failure.READ_FAILED, "the file changed while it was read")
-    picture: Picture = found.decode(data, header, rendering, limits)
+    picture: Picture = found.decode(data, header, rendering, limits, halvings)
     shown = picture.steps[-1]
+    if shown.low == shown.high and picture.reduction:
+        # What the whole of it shows may be finer.
+        return decode(data, header, rendering, limits)
     if shown.low == shown.high:
         raise Rejected(Rejection.CONSTANT_IMAGE, "every pixel has the same value")
     return picture

@@ -111,21 +111,31 @@ def _native(pixel_data: bytes, layout: Layout) -> Stored:
     return values.reshape(layout.shape).astype(dtype.newbyteorder("="), copy=False)
 
 
-def _encapsulated(pixel_data: bytes, layout: Layout) -> Stored:
-    frame = _frame(pixel_data, layout)
-    if layout.transfer_syntax_uid in _ENDED and not _ends(frame):
+def frame(pixel_data: bytes, layout: Layout) -> bytes:
+    """The codestream of the first frame, which is whole and of the header's size.
+
+    Raises:
+        Unreadable: PIXELDATA_TRUNCATED or DECODE_ERROR.
+    """
+    found = _first(pixel_data, layout)
+    if layout.transfer_syntax_uid in _ENDED and not _ends(found):
         raise Unreadable(
             Failure.PIXELDATA_TRUNCATED, "the codestream ends without its end marker"
         )
-    _check_declared(codestream.declared(frame), layout)
-    if codestream.lacks_tiles(frame):
+    _check_declared(codestream.declared(found), layout)
+    if codestream.lacks_tiles(found):
         raise Unreadable(
             Failure.PIXELDATA_TRUNCATED, "the codestream ends before its last tile does"
         )
+    return found
+
+
+def _encapsulated(pixel_data: bytes, layout: Layout) -> Stored:
+    encoded = frame(pixel_data, layout)
     said = []
     for decoder in DECODERS[layout.transfer_syntax_uid]:
         try:
-            values = decoder(frame, layout)
+            values = decoder(encoded, layout)
         except MemoryError:
             raise
         # Each codec has its own exception class, and all see hostile bytes.
@@ -133,9 +143,9 @@ def _encapsulated(pixel_data: bytes, layout: Layout) -> Stored:
             said.append(f"{type(error).__name__}: {error}")
             continue
         if values.shape == layout.shape and values.dtype.itemsize <= 2:
-            if layout.transfer_syntax_uid in _OVERSHOOTING:
-                values = _clipped(values, layout.bits_stored)
-            return values.view(f"u{values.dtype.itemsize}")
+            if layout.transfer_syntax_uid in OVERSHOOTING:
+                values = clipped(values, layout.bits_stored)
+            return patterns(values)
         said.append(f"the codestream is {values.shape} of {values.dtype}")
     raise Unreadable(
         Failure.DECODE_ERROR,
@@ -161,16 +171,21 @@ def _check_declared(declared: Declared | None, layout: Layout) -> None:
         )
 
 
-def _clipped(values: NDArray[np.generic], bits: int) -> NDArray[np.generic]:
-    """Within `bits`: beyond them a white pixel would be taken for a black one."""
+def clipped(values: NDArray[np.generic], bits: int) -> NDArray[np.generic]:
+    """`values` within `bits`: beyond them white would be taken for black."""
     signed = values.dtype.kind == "i"
     low = -(2 ** (bits - 1)) if signed else 0
     high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
-    clipped: NDArray[np.generic] = np.clip(values, low, high)
-    return clipped
+    within: NDArray[np.generic] = np.clip(values, low, high)
+    return within
 
 
-def _frame(pixel_data: bytes, layout: Layout) -> bytes:
+def patterns(values: NDArray[np.generic]) -> Stored:
+    """8- or 16-bit numbers as unsigned bit patterns."""
+    return values.view(f"u{values.dtype.itemsize}")
+
+
+def _first(pixel_data: bytes, layout: Layout) -> bytes:
     if not pixel_data.startswith(_ITEM):
         hint = (
             "; they are as long as uncompressed ones: the Transfer Syntax UID is wrong"
@@ -248,7 +263,7 @@ _ENDED: frozenset[str] = frozenset(
 )
 # A lossy wavelet overshoots at edges. Where the codestream has more bits than are
 # stored, as in 16-bit ones of 12-bit images, its decoder has no reason to clip that.
-_OVERSHOOTING: frozenset[str] = frozenset({uid.JPEG2000, uid.HTJ2K})
+OVERSHOOTING: frozenset[str] = frozenset({uid.JPEG2000, uid.HTJ2K})
 # EOI of JPEG (ISO/IEC 10918-1 B.1) and EOC of JPEG 2000 (15444-1 A.4.4).
 _END = b"\xff\xd9"
 

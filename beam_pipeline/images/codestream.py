@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # JPEG, ISO/IEC 10918-1 table B.1: every SOFn but DHT (C4), JPG (C8) and DAC (CC); and
 # SOF55 of JPEG-LS, ISO/IEC 14495-1 C.1.1.
@@ -11,6 +11,8 @@ _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 # Markers without a length: TEM, RSTn, SOI and EOI.
 _ALONE = frozenset({0x01, *range(0xD0, 0xDA)})
 _START_OF_TILE, _END = b"\xff\x90", b"\xff\xd9"
+# COD and COC, 15444-1 A.6.1 and A.6.2.
+_CODING_STYLE, _COMPONENT_CODING_STYLE = b"\xff\x52", b"\xff\x53"
 _JPEG, _JPEG_2000 = b"\xff\xd8", b"\xff\x4f\xff\x51"
 # JPEG 2000 in its file format, which some archives store: the codestream is a box.
 _JP2 = b"\x00\x00\x00\x0cjP  "
@@ -18,11 +20,33 @@ _JP2 = b"\x00\x00\x00\x0cjP  "
 
 @dataclass(frozen=True)
 class Declared:
-    """What a codestream says of its own size."""
+    """What a codestream says of its own size.
+
+    Attributes:
+        marker: of a JPEG, the second byte of SOFn.
+    """
 
     rows: int
     columns: int
     samples: int
+    marker: int | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Wavelet:
+    """How a JPEG 2000 codestream of one component keeps its resolution levels.
+
+    Attributes:
+        levels: how many times it can be halved.
+        precision: bits of a sample.
+        signed: whether samples can be negative.
+        reversible: whether its filter is the 5-3, and not the 9-7.
+    """
+
+    levels: int
+    precision: int
+    signed: bool
+    reversible: bool
 
 
 def declared(frame: bytes) -> Declared | None:
@@ -50,6 +74,46 @@ def lacks_tiles(frame: bytes) -> bool:
         return frame.startswith(_JPEG_2000, start) and _ends_early(frame, start)
     except (struct.error, ValueError, IndexError, ZeroDivisionError):
         return True
+
+
+def wavelet(frame: bytes) -> Wavelet:
+    """The resolution levels of a JPEG 2000 frame: ISO/IEC 15444-1 A.5.1 and A.6.1.
+
+    None of them where the image does not begin at the origin of its grid, where
+    components differ, or in a file format, whose boxes may change what samples mean.
+
+    Raises:
+        ValueError, struct.error, IndexError: the main header is none.
+    """
+    left, top = struct.unpack_from(">2I", frame, 16)
+    (components,) = struct.unpack_from(">H", frame, 40)
+    depth = frame[42]
+    position, levels, transformation = 2, 0, 0
+    while (marker := frame[position : position + 2]) != _START_OF_TILE:
+        (length,) = struct.unpack_from(">H", frame, position + 2)
+        if marker[0] != 0xFF or length < 2:
+            raise ValueError("no marker segment")
+        if marker == _CODING_STYLE:
+            levels, transformation = frame[position + 9], frame[position + 13]
+        if marker == _COMPONENT_CODING_STYLE:
+            components = 0
+        position += 2 + length
+    return Wavelet(
+        levels=levels if (left, top, components) == (0, 0, 1) else 0,
+        precision=(depth & 0x7F) + 1,
+        signed=bool(depth & 0x80),
+        reversible=transformation == 1,
+    )
+
+
+def has_blocks(frame: bytes) -> bool:
+    """Whether a JPEG is made of blocks of frequencies, and not of predicted pixels.
+
+    SOF0, SOF1 and SOF2 of ISO/IEC 10918-1 table B.1. A decoder that is told to scale
+    the others writes beyond what was allocated.
+    """
+    found = declared(frame) if frame.startswith(_JPEG) else None
+    return found is not None and found.marker in (0xC0, 0xC1, 0xC2)
 
 
 def _ends_early(frame: bytes, start: int) -> bool:
@@ -90,7 +154,7 @@ def _jpeg(frame: bytes) -> Declared | None:
             position += 2
         elif marker in _FRAME_HEADERS:
             rows, columns, samples = struct.unpack_from(">HHB", frame, position + 5)
-            return Declared(rows, columns, samples)
+            return Declared(rows, columns, samples, marker)
         else:
             position += 2 + struct.unpack_from(">H", frame, position + 2)[0]
     return None

@@ -11,10 +11,24 @@ from pydicom import uid
 from pydicom.dataset import FileDataset
 from pydicom.pixels.processing import apply_color_lut, convert_color_space
 
-from beam_pipeline.errors import Failure, Flag, Rejected, Rejection, Unreadable
-from beam_pipeline.images import anatomy, attributes, codecs, shutter, terms
+from beam_pipeline.errors import (
+    Failure,
+    Flag,
+    NotScored,
+    Rejected,
+    Rejection,
+    Unreadable,
+)
+from beam_pipeline.images import (
+    anatomy,
+    attributes,
+    codecs,
+    reduced,
+    shutter,
+    terms,
+)
 from beam_pipeline.images.codecs import Layout, Stored
-from beam_pipeline.images.grayscale import render
+from beam_pipeline.images.grayscale import render, render_reduced
 from beam_pipeline.images.header import Asked, Header
 from beam_pipeline.images.parse import parse
 from beam_pipeline.images.picture import Picture, luminance, measured
@@ -23,6 +37,7 @@ from beam_pipeline.limits import Limits
 from beam_pipeline.manifest import Rendering
 
 _PREFIX = b"DICM"
+_MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 # A dose grid has Rows, and is no picture of a patient.
 _NO_PICTURE = (uid.MediaStorageDirectoryStorage, uid.RTDoseStorage)
 # Their decoders give RGB, whatever the Photometric Interpretation says.
@@ -192,7 +207,7 @@ def _invalid_uid(dataset: FileDataset) -> tuple[Flag, ...]:
 
 
 def decode(
-    data: bytes, header: Header, rendering: Rendering, limits: Limits
+    data: bytes, header: Header, rendering: Rendering, limits: Limits, halvings: int
 ) -> Picture:
     """The upright picture of the first frame: Modality LUT, VOI, polarity, padding.
 
@@ -213,15 +228,33 @@ def decode(
         )
     layout = _layout(dataset, photometric, max(1, header.number_of_frames or 1))
     pixel_data = _in_order(pixel_data, vr, layout)
+    if halvings and (
+        picture := _reduced(pixel_data, layout, dataset, rendering.voi, halvings)
+    ):
+        return picture
     stored = codecs.decode(pixel_data, layout)
     flags = _excess(pixel_data, layout)
-    if photometric in ("MONOCHROME1", "MONOCHROME2"):
+    if photometric in _MONOCHROME:
         if stored.ndim != 2:
             raise Unreadable(
                 Failure.UNSUPPORTED_PIXELS, f"{photometric} with 3 samples a pixel"
             )
         return render(stored, dataset, rendering.voi).flagged(*flags)
     return _grey_of_colour(stored, layout, dataset).flagged(*flags)
+
+
+def _reduced(
+    pixel_data: bytes, layout: Layout, dataset: FileDataset, voi: str, halvings: int
+) -> Picture | None:
+    """The picture at a fraction of its size; None where only the whole tells."""
+    if layout.photometric_interpretation not in _MONOCHROME:
+        return None
+    try:
+        found = reduced.decode(pixel_data, layout, halvings)
+        return render_reduced(found, dataset, voi) if found else None
+    # What rules a file out is said of the whole of it.
+    except NotScored:
+        return None
 
 
 def _in_order(pixel_data: bytes, vr: str | None, layout: Layout) -> bytes:

@@ -20,11 +20,20 @@ from beam_pipeline.errors import Failure, Flag, Rejected, Rejection, Unreadable
 from beam_pipeline.images import attributes, shutter
 from beam_pipeline.images.codecs import Stored
 from beam_pipeline.images.picture import Picture, Step, bands, looked_up, measured
-from beam_pipeline.images.stored import Values, stored_values
+from beam_pipeline.images.reduced import Reduced
+from beam_pipeline.images.stored import (
+    Patterns,
+    Values,
+    has_overlays,
+    is_plain,
+    stored_values,
+)
 
 # Percentiles need no more pixels than this; the rest of a radiograph says the same.
 _SAMPLED_PIXELS = 250_000
 _PERCENTILES = (0.5, 99.5)
+# In grey levels: see docs/performance.md.
+_CURVATURE = 0.25
 # VOI LUT Function (0028,1056), PS3.3 C.11.2.1.3.
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
@@ -66,13 +75,74 @@ def render(stored: Stored, dataset: Dataset, voi: str = "auto") -> Picture:
         Rejected: CONSTANT_IMAGE.
         Unreadable: BAD_RESCALE, or UNSUPPORTED_PIXELS where Bits Stored makes no sense.
     """
-    found = _found(stored)
+    return _picture(_grey(stored, dataset, voi), stored)
+
+
+def render_reduced(reduced: Reduced, dataset: Dataset, voi: str) -> Picture | None:
+    """The picture of stored values at a fraction of their size.
+
+    None where they do not tell what the picture at full size would: a value that means
+    padding or an overlay was mixed with its neighbours, percentiles are asked for, or
+    the transformations are so far from linear where the image is that the order of the
+    two matters.
+
+    Raises:
+        Rejected, Unreadable: as `render` does.
+    """
+    signed = attributes.whole(dataset, "PixelRepresentation") == 1
+    if "PixelPaddingValue" in dataset or has_overlays(dataset):
+        return None
+    # The mean of 4095, which stands for -1, and 0 stands for nothing between them.
+    if reduced.signed != signed:
+        return None
+    grey = _grey(reduced.values, dataset, voi)
+    # Of means of pixels the percentiles are others, and nearer to each other.
+    if grey.voi == "percentile" or Flag.UNUSED_BITS_SET in grey.flags:
+        return None
+    if _curvature(grey, reduced.values, dataset) > _CURVATURE:
+        return None
+    return replace(_picture(grey, reduced.values), reduction=reduced.reduction)
+
+
+def _picture(grey: _Grey, stored: Stored) -> Picture:
+    table = np.rint(255 * grey.values).astype(np.uint8)
+    shown = measured("scaled to 8 bits", table[grey.present])
+    return Picture(looked_up(table, stored), grey.voi, grey.flags, (*grey.steps, shown))
+
+
+def _curvature(grey: _Grey, stored: Stored, dataset: Dataset) -> float:
+    """By how many of 255 greys it matters which comes first, LUT or reduction.
+
+    Measured where it can be: on the next reduction, of four neighbours to their mean.
+    """
+    half = grey.values.size // 2
+    rows, columns = (size // 2 * 2 for size in stored.shape)
+    neighbours = [
+        stored[row:rows:2, column:columns:2].astype(np.intp)
+        for row in (0, 1)
+        for column in (0, 1)
+    ]
+    values = grey.values
+    if attributes.whole(dataset, "PixelRepresentation") == 1:
+        # Two's complement in the order of the numbers.
+        neighbours = [each ^ half for each in neighbours]
+        values = np.roll(values, half)
+    first = sum(values[each] for each in neighbours) / 4
+    whole, quarters = np.divmod(sum(neighbours), 4)
+    following = np.minimum(whole + 1, values.size - 1)
+    last = values[whole] + quarters / 4 * (values[following] - values[whole])
+    return 255 * float(np.abs(first - last).mean())
+
+
+def _grey(stored: Stored, dataset: Dataset, voi: str) -> _Grey:
+    """What is shown of each bit pattern, in [0, 1], 0 = black."""
+    present = _present(stored, dataset)
     bits = 8 * stored.dtype.itemsize
-    values, odd = stored_values(dataset, bits, np.flatnonzero(found))
+    values, odd = stored_values(dataset, bits, present)
     padding, flags = _padding(values, dataset)
-    image = np.flatnonzero(found & ~padding)
+    image = present[~padding[present]]
     # An image of nothing but padding has no other range to show.
-    grey = _Grey(values, image if image.size else np.flatnonzero(found))
+    grey = _Grey(values, image if image.size else present)
     if grey.present.size == 1:
         raise Rejected(Rejection.CONSTANT_IMAGE, "every pixel has the same value")
     grey = grey.after("stored values", values, *flags, *odd)
@@ -82,10 +152,7 @@ def render(stored: Stored, dataset: Dataset, voi: str = "auto") -> Picture:
         # PS3.3 C.7.6.3.1.2: the minimum is white *after* VOI, so the inversion comes
         # last; Presentation LUT Shape INVERSE says the same again and is no second one.
         grey = grey.after("MONOCHROME1 inverted", 1 - grey.values)
-    table = np.rint(255 * grey.values).astype(np.uint8)
-    table[padding] = 0
-    shown = measured("scaled to 8 bits", table[grey.present])
-    return Picture(looked_up(table, stored), grey.voi, grey.flags, (*grey.steps, shown))
+    return replace(grey, values=np.where(padding, 0, grey.values))
 
 
 def _padding(
@@ -103,11 +170,20 @@ def _padding(
     return padding, ()
 
 
-def _found(stored: Stored) -> NDArray[np.bool_]:
+def _present(stored: Stored, dataset: Dataset) -> Patterns:
+    """The bit patterns in the image, in order.
+
+    Where no pattern has a meaning of its own, those of a sample do, with the extremes.
+    """
+    step = 1
+    if "PixelPaddingValue" not in dataset and is_plain(dataset, int(stored.max())):
+        step = max(1, math.isqrt(stored.size // _SAMPLED_PIXELS))
     found = np.zeros(2 ** (8 * stored.itemsize), bool)
-    for band in bands(stored):
-        found[stored[band]] = True
-    return found
+    sample = stored[::step, ::step]
+    for band in bands(sample):
+        found[sample[band]] = True
+    found[[stored.min(), stored.max()]] = True
+    return np.flatnonzero(found)
 
 
 def _apply_modality(grey: _Grey, dataset: Dataset) -> _Grey:

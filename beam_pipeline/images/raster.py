@@ -9,11 +9,19 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from beam_pipeline.errors import Failure, Flag, Rejected, Rejection, Unreadable
+from beam_pipeline.images import codestream
 from beam_pipeline.images.header import Asked, Header
-from beam_pipeline.images.picture import Picture, looked_up, luminance, measured
+from beam_pipeline.images.picture import (
+    JPEG_HALVINGS,
+    Picture,
+    Reduction,
+    looked_up,
+    luminance,
+    measured,
+)
 from beam_pipeline.limits import Limits
 from beam_pipeline.manifest import Rendering
 
@@ -55,7 +63,7 @@ def read_header(stream: BinaryIO, asked: Asked, limits: Limits) -> Header:
 
 
 def decode(
-    data: bytes, header: Header, rendering: Rendering, limits: Limits
+    data: bytes, header: Header, rendering: Rendering, limits: Limits, halvings: int
 ) -> Picture:
     """The upright picture: EXIF orientation applied, alpha on black, palette resolved.
 
@@ -67,6 +75,7 @@ def decode(
     """
     image = _open(io.BytesIO(data))
     try:
+        reduction = _reduce(image, data, halvings)
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
     except MemoryError:
@@ -77,7 +86,22 @@ def decode(
             Failure.DECODE_ERROR,
             f"the {header.format} is corrupt or ends early ({type(error).__name__})",
         ) from error
-    return _polarised(_grey(image), rendering)
+    return replace(_polarised(_grey(image), rendering), reduction=reduction)
+
+
+def _reduce(image: Image.Image, data: bytes, halvings: int) -> Reduction | None:
+    """Have a JPEG loaded at a fraction of its size.
+
+    None where it is not: that would cost the decoder as much as the whole.
+    """
+    if not (halvings and image.mode == "L" and codestream.has_blocks(data)):
+        return None
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        return None
+    columns, rows = image.size
+    count = min(halvings, JPEG_HALVINGS)
+    image.draft("L", (columns >> count, rows >> count))
+    return Reduction(rows=rows, columns=columns, halvings=count)
 
 
 def _open(stream: BinaryIO) -> Image.Image:

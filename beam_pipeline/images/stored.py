@@ -62,6 +62,22 @@ def stored_values(
     return values.astype(np.float64), flags
 
 
+def has_overlays(dataset: Dataset) -> bool:
+    """Whether some bits of the pixels are declared to be overlays."""
+    return any(_bit(dataset, tag) > 0 for tag in OVERLAY_BITS)
+
+
+def is_plain(dataset: Dataset, highest: int) -> bool:
+    """Whether every pattern up to `highest` is the number that it looks like."""
+    bits_stored = attributes.whole(dataset, "BitsStored") or 0
+    high_bit = attributes.whole(dataset, "HighBit")
+    return (
+        attributes.whole(dataset, "PixelRepresentation") != 1
+        and high_bit in (None, bits_stored - 1)
+        and highest < 2 ** max(0, bits_stored)
+    )
+
+
 def _goes_on(dataset: Dataset, bits_stored: int, present: Patterns) -> bool:
     """Whether Bits Stored is too small for the values, rather than that bits are odd.
 

@@ -3,7 +3,11 @@ from __future__ import annotations
 import itertools
 from datetime import UTC, datetime
 
+import pytest
+from pydicom import uid
+
 from beam_pipeline import studies
+from beam_pipeline.images import reduced
 from beam_pipeline.records import Status
 from beam_pipeline.studies import COLUMNS, Instance
 
@@ -50,6 +54,57 @@ def test_content_is_the_image_or_else_the_file() -> None:
 def test_one_uid_for_two_images_is_a_conflict_of_both() -> None:
     same = [instance("a", row=1), instance("b", row=2), instance("c", row=3)]
     assert [m.row for m in studies.conflicts(same)] == [1, 2, 3]
+
+
+WHOLE, JPEG_2000 = uid.ExplicitVRLittleEndian, uid.JPEG2000Lossless
+
+
+def encoded(uri: str, syntax: str, *logits: float, **changes: object) -> Instance:
+    columns = {
+        "transfer_syntax_uid": syntax,
+        "logits": list(logits) or None,
+        "preparation": "v1:224x224:stretch:auto:reduced",
+    }
+    return instance(uri, **{**columns, **changes})
+
+
+def test_what_may_be_reduced_is_what_can_be() -> None:
+    assert frozenset(reduced.DECODERS) == studies.REDUCIBLE
+
+
+def test_an_encoding_that_was_decoded_at_another_size_is_no_conflict() -> None:
+    older = encoded("b", WHOLE, -1.0, 1.0, row=1, source_modified=day(1))
+    newer = encoded("a", JPEG_2000, -1.1, 1.1, row=2, source_modified=day(2))
+    again = encoded("c", JPEG_2000, -1.1, 1.1, row=3, source_modified=day(3))
+    again = again._replace(image_digest=newer.image_digest)
+    for order in itertools.permutations([older, newer, again]):
+        # The third is found by its content, and marked once.
+        (mark,) = studies.conflicts(order)
+        assert (mark.row, mark.flag, mark.duplicate_of) == (2, "DUPLICATE", "b")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        encoded("b", JPEG_2000, -1.0, 1.2),
+        encoded("b", WHOLE, -1.0, 1.0),
+        encoded("b", uid.ImplicitVRLittleEndian, -1.0, 1.0),
+        encoded("b", JPEG_2000),
+        encoded("b", JPEG_2000, -1.0, 1.0, study_instance_uid="1.3"),
+        encoded("b", JPEG_2000, -1.0, 1.0, preparation="v1:224x224:stretch:auto"),
+    ],
+    ids=[
+        "another score",
+        "the same encoding",
+        "both whole",
+        "no score",
+        "another study",
+        "decoded whole",
+    ],
+)
+def test_what_encodings_do_not_explain_is_a_conflict(other: Instance) -> None:
+    marks = list(studies.conflicts([encoded("a", WHOLE, -1.0, 1.0), other]))
+    assert [mark.flag for mark in marks] == ["UID_CONFLICT"] * 2
 
 
 def test_one_uid_for_one_image_in_two_encodings_is_no_conflict() -> None:

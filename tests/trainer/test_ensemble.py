@@ -235,7 +235,7 @@ def altered(models, tmp_path, change):
     [
         (
             lambda manifest: manifest["preparation"].update(height=48),
-            "differ in preparation: v1:32x32:stretch:auto against v1:32x48",
+            "differ in preparation: v1:32x32:stretch:auto:reduced against v1:32x48",
         ),
         (
             lambda manifest: (

@@ -81,10 +81,9 @@ def read_one(path: Path, preparation: Preparation) -> Images | NotScored:
     try:
         with path.open("rb") as stream:
             header = images.read_header(stream)
-        picture = images.decode(path.read_bytes(), header)
+        return images.model_input(path.read_bytes(), header, preparation).image
     except NotScored as error:
         return error
-    return images.prepare(picture.pixels, preparation)
 
 
 def chunks(images: Images) -> Iterator[Images]:

@@ -68,12 +68,17 @@ def _read(path: Path, preparation: Preparation, rules: Rules) -> Radiograph:
         header = images.read_header(_LIMITS.bounded(stream), path.name, rules.asked)
     verdicts = eligibility.check(header, rules)
     _LIMITS.check_file(path.stat().st_size)
-    picture = images.decode(path.read_bytes(), header, preparation.rendering)
+    data = path.read_bytes()
+    seen = images.model_input(data, header, preparation)
+    picture = seen.picture
+    if picture.reduction is not None:
+        # A reader wants to see all that is there, and not what the model had of it.
+        picture = images.decode(data, header, preparation.rendering)
     flags, objections = _told(verdicts)
     return Radiograph(
         pixels=picture.pixels,
         pixel_aspect=header.pixel_aspect,
-        image=images.prepare(picture.pixels, preparation, header.pixel_aspect),
+        image=seen.image,
         place=placed(picture.pixels.shape, preparation, header.pixel_aspect),
         flags=tuple(map(str, header.flags + flags + picture.flags)),
         objections=objections,

@@ -64,3 +64,47 @@ def test_every_tile_is_looked_for() -> None:
     assert not codestream.lacks_tiles(frame)
     last = frame.rindex(b"\xff\x90\x00\x0a")
     assert codestream.lacks_tiles(frame[:last] + b"\xff\xd9")
+
+
+@pytest.mark.parametrize("syntax", WAVELETS)
+def test_a_wavelet_says_how_it_can_be_halved(syntax: str) -> None:
+    found = codestream.wavelet(bytes(ENCODERS[syntax](PICTURE)))
+    assert found.levels >= 3
+    assert not found.signed
+    assert found.reversible == (syntax not in (uid.JPEG2000, uid.HTJ2K))
+    assert found.precision == (16 if syntax == uid.HTJ2K else 12)
+
+
+def test_signed_samples_are_told() -> None:
+    frame = imagecodecs.jpeg2k_encode(
+        PICTURE.astype(np.int16), codecformat="j2k", bitspersample=13, resolutions=3
+    )
+    found = codestream.wavelet(bytes(frame))
+    assert (found.signed, found.precision, found.levels) == (True, 13, 2)
+
+
+def test_boxes_have_no_levels() -> None:
+    frame = bytes(imagecodecs.jpeg2k_encode(PICTURE, codecformat="jp2"))
+    with pytest.raises(ValueError, match="marker"):
+        codestream.wavelet(frame)
+
+
+def test_only_a_jpeg_of_frequencies_has_blocks() -> None:
+    assert codestream.has_blocks(bytes(imagecodecs.jpeg8_encode(PICTURE >> 4)))
+    for frame in (
+        bytes(imagecodecs.jpeg8_encode(PICTURE, lossless=True)),
+        bytes(imagecodecs.jpegls_encode(PICTURE)),
+        bytes(ENCODERS[uid.JPEG2000Lossless](PICTURE)),
+        b"",
+    ):
+        assert not codestream.has_blocks(frame)
+
+
+def test_components_of_their_own_cannot_be_halved() -> None:
+    colour = np.zeros((64, 64, 3), np.uint8)
+    frame = bytes(imagecodecs.jpeg2k_encode(colour, codecformat="j2k"))
+    assert codestream.wavelet(frame).levels == 0
+    # One whose grid begins elsewhere.
+    frame = bytearray(ENCODERS[uid.JPEG2000Lossless](PICTURE))
+    frame[19] = 1
+    assert codestream.wavelet(bytes(frame)).levels == 0
