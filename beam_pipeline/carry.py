@@ -11,11 +11,13 @@ import apache_beam as beam
 from beam_pipeline import runs, tables, write
 from beam_pipeline.decide import Policy, decide_again
 from beam_pipeline.known import Carried, Earlier, KnownFile, by_study
+from beam_pipeline.packed import Pack, PackByShard, pack, unpack
 from beam_pipeline.records import Outcome
 from beam_pipeline.runs import Run, Segment
 from beam_pipeline.studies import Instance
 
-_Group = tuple[tuple[str, int], Iterable[Any]]
+# The path and number of a row group, and packed rows with their places in it.
+_Group = tuple[tuple[str, int], Iterable[bytes]]
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Carry(beam.PTransform):
         return (
             carried
             | "ByRowGroup" >> beam.WithKeys(_row_group)
+            | "Pack" >> beam.ParDo(Pack())
             | "GroupRows" >> beam.GroupByKey()
             | "CarryRows" >> beam.Map(carry, self.run, self.policy)
         )
@@ -36,43 +39,51 @@ class Carry(beam.PTransform):
 
 @dataclass
 class EarlierInstances(beam.PTransform):
-    """`Instance`s → those of the same studies that were listed on earlier nights only.
+    """Packed `Instance`s → those of the same studies that only earlier nights listed.
 
-    A study whose images arrive over several nights has all of them.
+    By the shard of their study, both. A study whose images arrive over several nights
+    has all of them.
     """
 
     known: beam.PCollection[KnownFile]
     policy: Policy
 
-    def expand(self, now: beam.PCollection[Instance]) -> beam.PCollection[Instance]:
-        listed = now | "UriByStudy" >> beam.FlatMap(_uri_by_study)
-        before = self.known | "EarlierByStudy" >> beam.FlatMap(by_study)
+    def expand(self, now: beam.PCollection) -> beam.PCollection:
+        before = (
+            self.known
+            | "EarlierByStudy" >> beam.FlatMap(by_study)
+            | "PackEarlier" >> PackByShard()
+        )
         return (
-            {"now": listed, "before": before}
+            {"now": now | "Listed" >> beam.MapTuple(_listed), "before": before}
             | "MeetByStudy" >> beam.CoGroupByKey()
             | "OnlyEarlier" >> beam.FlatMapTuple(_only_earlier)
             | "EarlierByRowGroup" >> beam.WithKeys(_row_group)
+            | "PackRows" >> beam.ParDo(Pack())
             | "GroupEarlier" >> beam.GroupByKey()
             | "EarlierRows" >> beam.FlatMap(instances, self.policy)
+            | "PackInstances" >> PackByShard()
         )
 
 
-def _uri_by_study(instance: Instance) -> Iterator[tuple[str, str]]:
-    if instance.study_instance_uid is not None:
-        yield instance.study_instance_uid, instance.source_uri
+def _listed(shard: int, now: bytes) -> tuple[int, bytes]:
+    """What must be known of tonight's images to tell which of their study are not."""
+    return shard, pack([(study, each.source_uri) for study, each in unpack([now])])
 
 
-def _only_earlier(_: str, found: Mapping[str, Iterable[Any]]) -> Iterable[Earlier]:
-    listed = set(found["now"])
-    newest: dict[str, Earlier] = {}
-    for earlier in sorted(found["before"] if listed else (), key=_started):
-        if earlier.source_uri not in listed:
-            newest[earlier.source_uri] = earlier
+def _only_earlier(_: int, found: Mapping[str, Iterable[bytes]]) -> Iterable[Earlier]:
+    now = set(unpack(found["now"]))
+    studies = {study for study, _ in now}
+    newest: dict[tuple[str, str], Earlier] = {}
+    for study, earlier in sorted(unpack(found["before"]), key=_started):
+        key = study, earlier.source_uri
+        if study in studies and key not in now:
+            newest[key] = earlier
     return newest.values()
 
 
-def _started(earlier: Earlier) -> str:
-    return earlier.started
+def _started(keyed: tuple[str, Earlier]) -> str:
+    return keyed[1].started
 
 
 def _row_group(element: Carried | Earlier) -> tuple[str, int]:
@@ -93,16 +104,18 @@ def _carried(group: _Group, policy: Policy) -> Iterator[Outcome]:
         yield decide_again(listed, policy)
 
 
-def instances(group: _Group, policy: Policy) -> Iterator[Instance]:
-    """The rows of one row group that belong to studies of this run."""
+def instances(group: _Group, policy: Policy) -> Iterator[tuple[str, Instance]]:
+    """The rows of one row group that belong to studies of this run, by their study."""
     for earlier, row in _taken(group):
-        outcome = decide_again(row, policy)
-        yield Instance.of(outcome, earlier.place.path, earlier.place.row)
+        instance = Instance.of(
+            decide_again(row, policy), earlier.place.path, earlier.place.row
+        )
+        yield instance.study_instance_uid or "", instance
 
 
 def _taken(group: _Group) -> Iterator[tuple[Any, Outcome]]:
-    (path, number), elements = group
-    wanted = sorted(elements, key=_row)
+    (path, number), packed = group
+    wanted = sorted(unpack(packed), key=_row)
     rows = runs.row_group(path, number).take([_row(each) for each in wanted])
     return zip(wanted, tables.outcomes(rows), strict=True)
 

@@ -62,7 +62,7 @@ def run(request: Request) -> list[str]:
         text = json.dumps(dataclasses.asdict(found), indent=2, ensure_ascii=False)
         _write(request.json, f"{text}\n".encode())
     if request.rows:
-        _write(request.rows, runs.to_parquet(changed))
+        _write(request.rows, runs.to_parquet([changed], changed.schema))
     page.show(found)
     broken = broken_limits(found, request)
     for limit in broken:

@@ -66,6 +66,5 @@ def scored_contents(file: KnownFile, into: Contents) -> Iterator[tuple[int, pa.T
 
 def _write(entry: tuple[int, Mapping[str, Iterable[Any]]], into: Contents) -> int:
     number, grouped = entry
-    table = pa.concat_tables([_SCHEMA.empty_table(), *grouped["found"]])
-    runs.write_bytes(into.path(number), runs.to_parquet(table))
+    runs.write_bytes(into.path(number), runs.to_parquet(grouped["found"], _SCHEMA))
     return number

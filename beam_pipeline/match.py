@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,8 +12,9 @@ from typing import Any
 import apache_beam as beam
 
 from beam_pipeline import counts, input_manifest, metadata, storage
-from beam_pipeline.known import KnownFile, by_uri, looked_up
+from beam_pipeline.known import Known, KnownFile, by_uri, looked_up
 from beam_pipeline.metadata import PathPattern
+from beam_pipeline.packed import PackByShard, unpack
 from beam_pipeline.pseudonyms import Pseudonyms
 from beam_pipeline.records import Metadata, Source
 from beam_pipeline.storage import Settings
@@ -29,8 +31,8 @@ _ASKED_AT_ONCE = 16
 class Match(beam.PTransform):
     """The files that match any of `patterns`, spread over the workers.
 
-    Grouping by URI spreads them like a Reshuffle, lists a file once that two patterns
-    match, and joins what the table `metadata` and earlier runs say of it.
+    Grouping them in shards by URI spreads them like a Reshuffle, lists a file once that
+    two patterns match, and joins what the table `metadata` and earlier runs say of it.
 
     Expands on what is known, `KnownFile`s. Its outputs are `sources`, the files to
     read, and `carried`, those whose row is taken from an earlier run.
@@ -58,6 +60,7 @@ class Match(beam.PTransform):
             (self._listed(begin), self._named(begin))
             | "Files" >> beam.Flatten()
             | "KeyByUri" >> beam.Map(_by_uri, self.pseudonyms)
+            | "PackFiles" >> PackByShard()
         )
         tables = [] if self.metadata is None else [self.metadata]
         described = (
@@ -65,8 +68,11 @@ class Match(beam.PTransform):
             | "Metadata" >> beam.Create(tables)
             | "ReadMetadata" >> beam.FlatMap(metadata.read)
             | "KeyMetadata" >> beam.Map(_rekeyed, self.pseudonyms)
+            | "PackMetadata" >> PackByShard()
         )
-        rows = known | "KnownByUri" >> beam.FlatMap(by_uri)
+        rows = (
+            known | "KnownByUri" >> beam.FlatMap(by_uri) | "PackKnown" >> PackByShard()
+        )
         return (
             {"files": files, "metadata": described, "known": rows}
             | "Spread" >> beam.CoGroupByKey()
@@ -125,7 +131,7 @@ def _rekeyed(keyed: tuple[str, Any], pseudonyms: Pseudonyms | None) -> tuple[str
 
 
 class _Join(beam.DoFn):
-    """What is listed, described and known of one URI → how its row comes about."""
+    """What is listed, described and known of a shard → how each row comes about."""
 
     def __init__(
         self, path_pattern: PathPattern | None, pseudonyms: Pseudonyms | None
@@ -135,24 +141,28 @@ class _Join(beam.DoFn):
         self._pseudonyms = pseudonyms
 
     def process(
-        self, entry: tuple[str, Mapping[str, Iterable[Any]]]
+        self, entry: tuple[int, Mapping[str, Iterable[bytes]]]
     ) -> Iterator[Source | beam.pvalue.TaggedOutput]:
         _, found = entry
-        source = next(iter(found["files"]), None)
-        described: Metadata | None = next(iter(found["metadata"]), None)
-        if source is None:
-            if described is not None:
-                counts.count(UNMATCHED_METADATA)
-            return
-        counts.count(counts.LISTED)
+        files: dict[str, Source] = dict(unpack(found["files"]))
+        described: dict[str, Metadata] = dict(unpack(found["metadata"]))
+        known: defaultdict[str, list[Known]] = defaultdict(list)
+        for uri, row in unpack(found["known"]):
+            known[uri].append(row)
+        counts.count(counts.LISTED, len(files))
+        counts.count(UNMATCHED_METADATA, len(described.keys() - files.keys()))
+        for uri, source in files.items():
+            yield self._looked_up(source, described.get(uri), known[uri])
+
+    def _looked_up(
+        self, source: Source, described: Metadata | None, known: Iterable[Known]
+    ) -> Source | beam.pvalue.TaggedOutput:
         etag = self._pseudonyms.etag(source.etag) if self._pseudonyms else source.etag
-        described_source = self._described(source, described)
-        element = looked_up(described_source, found["known"], etag)
+        element = looked_up(self._described(source, described), known, etag)
         if isinstance(element, Source):
-            yield element
-        else:
-            counts.count(counts.CARRIED)
-            yield beam.pvalue.TaggedOutput(CARRIED, element)
+            return element
+        counts.count(counts.CARRIED)
+        return beam.pvalue.TaggedOutput(CARRIED, element)
 
     def _described(self, source: Source, described: Metadata | None) -> Source:
         if described is None and self._path_pattern is not None:

@@ -153,11 +153,13 @@ def build(
         | "SpreadKnown" >> beam.Reshuffle()
         | "Whole" >> beam.FlatMap(whole)
     )
-    sources, carried = known | "Match" >> match
     contents = _contents(known_files, score, run)
+    looked_up = known
     if contents is not None:
-        # Who reads must find all of them.
-        sources |= "Indexed" >> beam.WaitOn(known | "Index" >> IndexContents(contents))
+        # Who reads must find all of them: nothing is listed before they are there.
+        indexed = known | "Index" >> IndexContents(contents)
+        looked_up = known | "Indexed" >> beam.WaitOn(indexed)
+    sources, carried = looked_up | "Match" >> match
     outcomes = sources | "Score" >> score.knowing(contents)
     # Outcomes go to the journal in the stage that made them; from here on only
     # descriptors of segments, and what rows must know of each other, travel.

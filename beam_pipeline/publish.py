@@ -7,7 +7,7 @@ column, and only what others need of a row crosses a shuffle.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,14 +15,14 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsList, AsSingleton
 
-from beam_pipeline import lease, records, runs, studies, summary, tables
+from beam_pipeline import lease, packed, records, runs, studies, summary, tables
 from beam_pipeline.carry import EarlierInstances
 from beam_pipeline.decide import Policy
 from beam_pipeline.device import DeviceTime
-from beam_pipeline.records import Study
 from beam_pipeline.repeats import Repeated
 from beam_pipeline.runs import Published, Run, Segment
 from beam_pipeline.studies import Instance, Mark
@@ -57,7 +57,6 @@ class Publish(beam.PTransform):
         contested = _grouped(shared, "SopInstance") | beam.FlatMapTuple(_conflicts)
         marks = (repeated, contested) | "Marks" >> beam.Flatten()
         earlier = instances | "Earlier" >> EarlierInstances(known, self.policy)
-        every_night = (instances, earlier) | "EveryNight" >> beam.Flatten()
         count = AsSingleton(listed)
         instance_files = (
             {"segment": segments | _by("path"), "marks": marks | _by("segment")}
@@ -67,9 +66,10 @@ class Publish(beam.PTransform):
             | "WriteInstances" >> beam.Map(write_instances, self.run)
         )
         study_files = (
-            _grouped(every_night, "Study")
-            | "Study" >> beam.MapTuple(_study)
-            | "Shard" >> beam.Map(_shard, count)
+            (instances, earlier)
+            | "EveryNight" >> beam.Flatten()
+            | "GroupByStudy" >> beam.GroupByKey()
+            | "Studies" >> beam.Map(studies_of, count)
             | "GroupShards" >> beam.GroupByKey()
             | "WriteStudies" >> beam.Map(write_studies, self.run)
         )
@@ -84,7 +84,6 @@ class Publish(beam.PTransform):
 _KEYS = {
     "Content": "content",
     "SopInstance": "sop_instance_uid",
-    "Study": "study_instance_uid",
 }
 
 
@@ -111,10 +110,6 @@ def _conflicts(_: str, instances: Iterable[Instance]) -> Iterator[Mark]:
     return studies.conflicts(instances)
 
 
-def _study(_: str, instances: Iterable[Instance]) -> Study:
-    return studies.study(instances)
-
-
 def _by(attribute: str) -> beam.PTransform:
     return f"By {attribute}" >> beam.WithKeys(_attribute, attribute)
 
@@ -129,13 +124,32 @@ def _plan(segments: beam.PCollection) -> AsSingleton:
     )
 
 
-def read_instances(segment: Segment) -> Iterator[Instance]:
-    """What a study needs of the rows of a segment that belong to one."""
+def read_instances(segment: Segment) -> Iterator[tuple[int, bytes]]:
+    """What a study needs of the rows of a segment that belong to one.
+
+    Packed (Study Instance UID, `Instance`)s, by the shard of the UID.
+    """
+    shards: defaultdict[int, list[tuple[str, Instance]]] = defaultdict(list)
     table = runs.read_parquet(segment.path, studies.COLUMNS)
     for row, columns in enumerate(table.to_pylist()):
-        if columns["study_instance_uid"] is not None:
+        uid = columns["study_instance_uid"]
+        if uid is not None:
             # A study has no use for the place of a row.
-            yield Instance(segment="", row=row, **columns)
+            instance = Instance(segment="", row=row, **columns)
+            shards[packed.shard(uid)].append((uid, instance))
+    for shard, instances in shards.items():
+        yield shard, packed.pack(instances)
+
+
+def studies_of(shard: tuple[int, Iterable[bytes]], listed: int) -> tuple[int, pa.Table]:
+    """The studies of a shard, by the part of the table that they go into."""
+    number, instances = shard
+    by_study: defaultdict[str, list[Instance]] = defaultdict(list)
+    for uid, instance in packed.unpack(instances):
+        by_study[uid].append(instance)
+    found = [studies.study(images) for images in by_study.values()]
+    parts = 1 + listed // _PART_ROWS
+    return number % parts, tables.table(found, STUDIES)
 
 
 def plan_parts(segments: Sequence[Segment]) -> dict[str, str]:
@@ -162,11 +176,8 @@ def write_instances(
 ) -> Published:
     """Copy the rows of a part's segments, with their marks, into `instances`."""
     name, segments = part
-    parts = [INSTANCES.empty_table()]
-    parts += [
-        marked(runs.read_parquet(path), marks) for path, marks in sorted(segments)
-    ]
-    return _publish(run.instances(name), pa.concat_tables(parts), run)
+    found = (marked(runs.read_parquet(path), marks) for path, marks in sorted(segments))
+    return _publish(run.instances(name), runs.to_parquet(found, INSTANCES), run)
 
 
 def marked(table: pa.Table, marks: Iterable[Mark]) -> pa.Table:
@@ -187,12 +198,13 @@ def marked(table: pa.Table, marks: Iterable[Mark]) -> pa.Table:
     return table
 
 
-def write_studies(part: tuple[int, Iterable[Study]], run: Run) -> Published:
+def write_studies(part: tuple[int, Iterable[pa.Table]], run: Run) -> Published:
     """Write one part of the table `studies`, in the order of the UIDs."""
-    shard, found = part
-    rows = sorted(found, key=lambda study: study.study_instance_uid)
-    name = f"part-{shard:05d}.parquet"
-    return _publish(run.studies(name), tables.table(rows, STUDIES), run)
+    number, found = part
+    table = pa.concat_tables([STUDIES.empty_table(), *found])
+    in_order = table.sort_by("study_instance_uid")
+    path = run.studies(f"part-{number:05d}.parquet")
+    return _publish(path, runs.to_parquet([in_order], STUDIES), run)
 
 
 def finish(
@@ -284,18 +296,12 @@ def _by_reason(counts: Counts) -> dict[str, dict[str, int]]:
     return reasons
 
 
-def _publish(path: str, table: pa.Table, run: Run) -> Published:
-    data = runs.to_parquet(table)
+def _publish(path: str, data: bytes, run: Run) -> Published:
     runs.write_bytes(path, data)
     digest = hashlib.sha256(data).hexdigest()
-    return Published(_relative(path, run), table.num_rows, digest)
+    rows = pq.read_metadata(pa.BufferReader(data)).num_rows
+    return Published(_relative(path, run), rows, digest)
 
 
 def _relative(path: str, run: Run) -> str:
     return path.removeprefix(FileSystems.join(run.output, ""))
-
-
-def _shard(study: Study, listed: int) -> tuple[int, Study]:
-    shards = 1 + listed // _PART_ROWS
-    digest = hashlib.sha256(study.study_instance_uid.encode()).digest()
-    return int.from_bytes(digest[:8]) % shards, study

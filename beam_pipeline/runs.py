@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -264,11 +264,28 @@ def _parquet(path: str) -> Iterator[pq.ParquetFile]:
         yield pq.ParquetFile(pa.PythonFile(stream, "r"))
 
 
-def to_parquet(table: pa.Table) -> bytes:
-    """`table` as a Parquet file."""
+def to_parquet(tables: Iterable[pa.Table], schema: pa.Schema) -> bytes:
+    """The rows of `tables`, all of `schema`, as one Parquet file.
+
+    Of the tables no more is held than a row group.
+    """
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        for group in _in_row_groups(tables, schema):
+            writer.write_table(group, ROW_GROUP_ROWS)
     return bytes(sink.getvalue())
+
+
+def _in_row_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The same rows in tables of a row group each; the last may have fewer."""
+    held = schema.empty_table()
+    for table in tables:
+        held = pa.concat_tables([held, table])
+        while held.num_rows >= ROW_GROUP_ROWS:
+            yield held.slice(0, ROW_GROUP_ROWS)
+            held = held.slice(ROW_GROUP_ROWS)
+    if held.num_rows:
+        yield held
 
 
 def read_parquet(path: str, columns: list[str] | None = None) -> pa.Table:

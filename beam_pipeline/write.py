@@ -57,6 +57,6 @@ def segment(run: Run, rows: Sequence[Outcome]) -> Segment:
     found = Counter((str(row.status), row.reason) for row in rows)
     # A bundle that is tried again writes again: the name must be a new one.
     path = run.journal(f"segment-{uuid.uuid4().hex}.parquet")
-    runs.write_bytes(path, runs.to_parquet(tables.table(rows, INSTANCES)))
+    runs.write_bytes(path, runs.to_parquet([tables.table(rows, INSTANCES)], INSTANCES))
     carried = sum(row.carried_from is not None for row in rows)
     return Segment(path, len(rows), tuple(sorted(found.items(), key=str)), carried)

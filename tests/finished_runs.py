@@ -67,7 +67,7 @@ def write(
     ):
         path = f"{kind}/run={run_id}/part-00000.parquet"
         table = tables.table(records, schema)
-        runs.write_bytes(str(output / path), runs.to_parquet(table))
+        runs.write_bytes(str(output / path), runs.to_parquet([table], table.schema))
         files.append({"path": path, "rows": len(records), "sha256": ""})
     defaults = {
         "run_id": run_id,
