@@ -7,6 +7,8 @@ forked, because a copy of one in which TensorFlow runs is not safe to use.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import resource
 import signal
@@ -15,13 +17,16 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 _SERVE = "import sys; from beam_pipeline.process_pool import serve; serve(sys.argv[1])"
-_READY, _DONE = "ready", "done"
+# What items may leave behind, of what the next one may take: one in so many parts.
+_LEFT_BEHIND = 4
 # The exit status of a process that had not the memory left to say so.
 _OUT_OF_MEMORY = 12
 _START_SECONDS = 300.0
@@ -30,12 +35,24 @@ _GRACE_SECONDS = 10.0
 # Decoders leak: a new process after so many items.
 _ITEMS_A_PROCESS = 5_000
 
-# Several processes share the cores; no library in them is to start threads of its own.
+# Several processes share the cores; no library in them is to start threads of its own,
+# or to keep what it was given back: Arrow would begin with a reserve of a gigabyte.
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MALLOC_ARENA_MAX": "2",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
+
+
+class _Word(Enum):
+    """What a process says beside the messages of its task."""
+
+    READY = auto()
+    DONE = auto()
+    # The same, and that it takes no other item.
+    SPENT = auto()
+
 
 Task = Callable[[Any], Iterator[Any]]
 Preparation = Callable[[], None]
@@ -99,8 +116,10 @@ class Worker:
         self._items += 1
         try:
             self._connection.send(item)
-            while (message := self._receive()) != _DONE:
+            while not isinstance(message := self._receive(), _Word):
                 yield message
+            if message is _Word.SPENT:
+                self.close()
         except (EOFError, OSError) as error:
             raise Died(self._ended()) from error
         except BaseException:
@@ -142,7 +161,7 @@ class Worker:
         try:
             if not self._connection.poll(_START_SECONDS):
                 raise TimeoutError
-            self._is_ready = self._connection.recv() == _READY
+            self._is_ready = self._connection.recv() is _Word.READY
         except (EOFError, OSError) as error:
             self.close()
             raise RuntimeError(
@@ -180,8 +199,9 @@ def serve(descriptor: str) -> None:
     task, allowance, prepare = connection.recv()
     if prepare is not None:
         prepare()
-    _confine(allowance)
-    connection.send(_READY)
+    used = _data_bytes()
+    _confine(allowance, used)
+    connection.send(_Word.READY)
     while True:
         try:
             item = connection.recv()
@@ -196,16 +216,37 @@ def serve(descriptor: str) -> None:
         except MemoryError:
             os._exit(_OUT_OF_MEMORY)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        connection.send(_DONE)
+        connection.send(_Word.SPENT if _is_spent(allowance, used) else _Word.DONE)
 
 
-def _confine(allowance: Allowance) -> None:
+def _is_spent(allowance: Allowance, used: int | None) -> bool:
+    """Whether the items until now left the next one too little of its memory.
+
+    What was freed is not always given back: an item that needed all that it may would
+    cost the next ones their result.
+    """
+    if used is None:
+        return False
+
+    def is_too_much() -> bool:
+        return (_data_bytes() or 0) - used > allowance.memory_bytes // _LEFT_BEHIND
+
+    if not is_too_much():
+        return False
+    # Not each time: that takes as long as many items do.
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        # What glibc has kept for the next item's buffers.
+        ctypes.CDLL(None).malloc_trim(0)
+    return is_too_much()
+
+
+def _confine(allowance: Allowance, used: int | None) -> None:
     # Sent to a whole group, they would look like a crash; it ends with its parent.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     # A core file would hold a patient's image.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    used = _data_bytes()
     if used is not None:
         limit = used + allowance.memory_bytes
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

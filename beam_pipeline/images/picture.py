@@ -125,10 +125,17 @@ def looked_up(
 ) -> NDArray[np.uint8]:
     """`table[stored]`, uint8 (rows, columns); every pattern has an entry."""
     # NumPy widens every index to eight bytes first, and takes five times as long.
-    indices = pa.array(np.ascontiguousarray(stored).reshape(-1))
-    found = pc.take(pa.array(table), indices, boundscheck=False)
-    picture: NDArray[np.uint8] = found.to_numpy().reshape(stored.shape)
-    return picture
+    found = pc.take(_arrow(table), _arrow(stored), boundscheck=False)
+    picture = np.frombuffer(found.buffers()[1], np.uint8, len(found))
+    return picture.reshape(stored.shape)
+
+
+def _arrow(values: NDArray[np.generic]) -> pa.Array:
+    """`values` as Arrow has them, not copied where they lie one behind the other."""
+    flat = np.ascontiguousarray(values).reshape(-1)
+    # `pa.array` would import pandas, which takes half a second and 60 MB.
+    kind = pa.from_numpy_dtype(flat.dtype)
+    return pa.Array.from_buffers(kind, len(flat), [None, pa.py_buffer(flat)])
 
 
 def bands(pixels: NDArray[np.generic]) -> Iterator[slice]:

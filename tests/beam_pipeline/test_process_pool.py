@@ -48,6 +48,11 @@ TASKS = """
             sum(range(10**15))
         elif kind == "allocate":
             yield len(bytearray(value))
+        elif kind == "leave behind":
+            left.append(bytearray(value))
+        elif kind == "leave a cycle":
+            cycle = [bytearray(value)]
+            cycle.append(cycle)
         elif kind == "map":
             # What a decoder in C gets: no MemoryError but a failed malloc.
             yield len(mmap.mmap(-1, value, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
@@ -59,7 +64,7 @@ TASKS = """
             import resource
             yield resource.getrlimit(resource.RLIMIT_CORE)
 
-    much = []
+    left, much = [], []
 
     def keep():
         much.append(bytearray(64 * 2**20))
@@ -173,6 +178,27 @@ def test_memory_is_limited(worker: Worker, kind: str) -> None:
     assert death.out_of_memory == (kind == "allocate")
     assert messages == [kind]
     assert list(worker.run((kind, MEMORY // 2))) == [kind, MEMORY // 2]
+
+
+@pytest.mark.parametrize(("left", "stays"), [(MEMORY // 8, True), (MEMORY // 2, False)])
+def test_what_an_item_leaves_behind_is_not_taken_from_the_next(
+    worker: Worker, left: int, stays: bool
+) -> None:
+    before = process_of(worker)
+    assert list(worker.run(("leave behind", left))) == ["leave behind"]
+    assert list(worker.run(("allocate", MEMORY * 3 // 4))) == [
+        "allocate",
+        MEMORY * 3 // 4,
+    ]
+    assert (process_of(worker) == before) == stays
+    assert lives(before) == stays
+
+
+def test_garbage_is_collected_before_a_process_is_given_up(worker: Worker) -> None:
+    before = process_of(worker)
+    for _ in range(3):
+        list(worker.run(("leave a cycle", MEMORY // 2)))
+    assert process_of(worker) == before
 
 
 def test_a_process_that_ended_between_items_costs_none(worker: Worker) -> None:
