@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import apache_beam as beam
@@ -149,7 +150,7 @@ def studies_of(shard: tuple[int, Iterable[bytes]], listed: int) -> tuple[int, pa
         by_study[uid].append(instance)
     found = [studies.study(images) for images in by_study.values()]
     parts = 1 + listed // _PART_ROWS
-    return number % parts, tables.table(found, STUDIES)
+    return number % parts, packed.pack(found)
 
 
 def plan_parts(segments: Sequence[Segment]) -> dict[str, str]:
@@ -198,13 +199,15 @@ def marked(table: pa.Table, marks: Iterable[Mark]) -> pa.Table:
     return table
 
 
-def write_studies(part: tuple[int, Iterable[pa.Table]], run: Run) -> Published:
+def write_studies(part: tuple[int, Iterable[bytes]], run: Run) -> Published:
     """Write one part of the table `studies`, in the order of the UIDs."""
     number, found = part
-    table = pa.concat_tables([STUDIES.empty_table(), *found])
-    in_order = table.sort_by("study_instance_uid")
-    path = run.studies(f"part-{number:05d}.parquet")
-    return _publish(path, runs.to_parquet([in_order], STUDIES), run)
+    rows = packed.unpack(found)
+    some = iter(lambda: list(islice(rows, runs.ROW_GROUP_ROWS)), [])
+    written = [tables.table(studies, STUDIES) for studies in some]
+    table = pa.concat_tables([STUDIES.empty_table(), *written])
+    data = runs.to_parquet([table.sort_by("study_instance_uid")], STUDIES)
+    return _publish(run.studies(f"part-{number:05d}.parquet"), data, run)
 
 
 def finish(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import MetricsFilter
@@ -154,6 +155,8 @@ def run(job: Job) -> dict[str, Any]:
 
     Who runs it holds the output.
     """
+    # Arrow's own pool keeps for itself what large tables gave back.
+    pa.set_memory_pool(pa.system_memory_pool())
     retention.clean(job.run)
     known = files_of(job.run, rescore=job.options.rescore)
     runs.begin(job.run)
