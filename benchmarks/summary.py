@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scipy.stats import ttest_1samp
+
 from benchmarks import machine
 
 OURS = "ours"
@@ -80,6 +82,8 @@ def _sections(
         yield f"### {name}: {span} studies, {rounds} rounds, median (range)"
         yield cost_table(of_it)
         yield process_table(of_it)
+        if len(sizes) > 2:
+            yield rise_table(of_it)
     if decoded:
         yield f"### Decoding alone: ms a file, {len(decoded)} rounds, median (range)"
         yield decoding_table(decoded)
@@ -116,6 +120,34 @@ def costs(runs: Iterable[Run], contender: str) -> dict[int, float]:
         for number, size in sorted(seconds)
         if size == large and (number, small) in seconds
     }
+
+
+def rises(
+    runs: Iterable[Run], contender: str, cost: Callable[[Run], float]
+) -> dict[int, float]:
+    """By how much a study costs more in the largest archives, by round.
+
+    What a study costs from the last but one size to the largest, over what it costs
+    from the smallest to the second, less 1: zero where it does not matter how many
+    there are. A round that lacks one of these archives has none.
+    """
+    found: dict[int, dict[int, float]] = defaultdict(dict)
+    sizes = set()
+    for run in runs:
+        if run.contender == contender and not run.error:
+            found[run.round][run.studies] = cost(run)
+            sizes.add(run.studies)
+    if len(sizes) < 3:
+        return {}
+    first, second, *_ = ordered = sorted(sizes)
+    last_but_one, last = ordered[-2:]
+    rise = {}
+    for number, taken in sorted(found.items()):
+        if {first, second, last_but_one, last} <= taken.keys():
+            late = (taken[last] - taken[last_but_one]) / (last - last_but_one)
+            early = (taken[second] - taken[first]) / (second - first)
+            rise[number] = late / early - 1
+    return rise
 
 
 def ratios(one: Mapping[int, float], other: Mapping[int, float]) -> list[float]:
@@ -167,6 +199,35 @@ def process_table(runs: Sequence[Run]) -> str:
             ]
         rows.append(row)
     return table(heads, rows)
+
+
+def rise_table(runs: Sequence[Run]) -> str:
+    """By how many percent a study costs more in the largest archives, as Markdown.
+
+    The mean over the rounds with its 95 % interval, Student's t.
+    """
+    heads = ("", "time, % more a study in the largest", "CPU time")
+    fields: list[Callable[[Run], float]] = [
+        lambda run: run.seconds,
+        lambda run: run.cpu_seconds,
+    ]
+    rows = []
+    for name in contenders(runs):
+        row = [name]
+        row += [_mean([*rises(runs, name, field).values()]) for field in fields]
+        rows.append(row)
+    return table(heads, rows)
+
+
+def _mean(shares: Sequence[float]) -> str:
+    """Mean and 95 % interval, in percent; one value alone has no interval."""
+    if not shares:
+        return "–"
+    mean = f"{100 * statistics.mean(shares):.1f}"
+    if len(shares) == 1:
+        return mean
+    interval = ttest_1samp(shares, 0).confidence_interval(0.95)
+    return f"{mean} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
 
 
 def decoding_table(rounds: Sequence[Decoding]) -> str:

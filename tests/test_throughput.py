@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -81,6 +82,37 @@ def test_the_table_of_whole_processes() -> None:
     assert heads.startswith("|  | s for 10 studies | s for 110 studies | CPU s for 10")
     assert row.startswith("| ours | 6.0 (5.0–7.0) | 16.0 (12.0–25.0) | 12.0 (10.0–14")
     assert row.endswith("| 6 (5–7) | 16 (12–25) |")
+
+
+def of_sizes(number: int, **seconds: float) -> list[Run]:
+    """Runs of a round, by size, that took so many seconds."""
+    return [
+        dataclasses.replace(
+            OURS[0], round=number, studies=int(size[1:]), seconds=s, cpu_seconds=2 * s
+        )
+        for size, s in seconds.items()
+    ]
+
+
+def test_a_cost_rises_where_the_largest_archives_take_more_than_the_smallest() -> None:
+    flat = of_sizes(0, _10=6, _110=16, _1010=106)
+    steep = of_sizes(1, _10=6, _110=16, _1010=124)
+    incomplete = of_sizes(2, _10=6, _110=16)
+    rises = summary.rises([*flat, *steep, *incomplete], "ours", lambda run: run.seconds)
+    assert rises == pytest.approx({0: 0, 1: 0.2})
+    assert summary.rises(OURS, "ours", lambda run: run.seconds) == {}
+
+
+def test_the_table_of_rises_has_an_interval_over_the_rounds() -> None:
+    rounds = [
+        run
+        for number, last in enumerate((106, 115, 124))
+        for run in of_sizes(number, _10=6, _110=16, _1010=last)
+    ]
+    # Mean 10 %, standard deviation 10 %; t(2) at 97.5 % is 4.303.
+    row = summary.rise_table(rounds).splitlines()[2]
+    assert row == "| ours | 10.0 (-14.8 to 34.8) | 10.0 (-14.8 to 34.8) |"
+    assert summary.rise_table(rounds[:3]).endswith("| ours | 0.0 | 0.0 |")
 
 
 def test_the_table_of_decoding_has_gaps_where_a_plugin_cannot() -> None:
