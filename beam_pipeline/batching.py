@@ -1,7 +1,8 @@
 """How many images a GPU is given at once, by trying.
 
 On a CPU the size does not matter: from 4 images to 128 at once the processors' time of
-an image stays within a few per cent, and so there is nothing to try there.
+an image stays within a few per cent, and so there is nothing to try there. Few take
+less memory.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from beam_pipeline.device import Device
 from beam_pipeline.saved_model import OutOfMemory
 
 # On a CPU, and until the device is known.
-USUAL = 32
+USUAL = 16
 # What one call of the handler brings, in bytes of model inputs: half of what is read
 # ahead, so that reading need not stop while the model works on a call.
 CALL_BYTES = 16 * 2**20

@@ -7,7 +7,6 @@ forked, because a copy of one in which TensorFlow runs is not safe to use.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import resource
@@ -17,12 +16,13 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from beam_pipeline import memory
 
 _SERVE = "import sys; from beam_pipeline.process_pool import serve; serve(sys.argv[1])"
 # What items may leave behind, of what the next one may take: one in so many parts.
@@ -40,8 +40,7 @@ _ITEMS_A_PROCESS = 5_000
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
-    "MALLOC_ARENA_MAX": "2",
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    **memory.ENVIRONMENT,
 }
 
 
@@ -235,9 +234,7 @@ def _is_spent(allowance: Allowance, used: int | None) -> bool:
         return False
     # Not each time: that takes as long as many items do.
     gc.collect()
-    with suppress(OSError, AttributeError):
-        # What glibc has kept for the next item's buffers.
-        ctypes.CDLL(None).malloc_trim(0)
+    memory.trim()
     return is_too_much()
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import pyarrow as pa
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import MetricsFilter
@@ -25,6 +24,7 @@ from beam_pipeline import (
     input_manifest,
     manifest,
     match,
+    memory,
     metadata,
     pipeline,
     retention,
@@ -155,8 +155,7 @@ def run(job: Job) -> dict[str, Any]:
 
     Who runs it holds the output.
     """
-    # Arrow's own pool keeps for itself what large tables gave back.
-    pa.set_memory_pool(pa.system_memory_pool())
+    memory.keep_little()
     retention.clean(job.run)
     known = files_of(job.run, rescore=job.options.rescore)
     runs.begin(job.run)

@@ -170,6 +170,9 @@ def _descriptor(url: str) -> str:
 def _serve(environment: Mapping[str, str]) -> int:
     from apache_beam.runners.worker import sdk_worker_main
 
+    from beam_pipeline import memory
+
+    memory.keep_little()
     os.environ.update(environment)
     try:
         sdk_worker_main.main([])

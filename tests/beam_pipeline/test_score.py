@@ -100,7 +100,7 @@ def test_the_record_says_how_the_time_of_the_device_went(
 ) -> None:
     record = scored[0] / "out" / "runs" / "first" / "run.json"
     found = json.loads(record.read_text())["inference"]
-    assert found["devices"] == [{"device": "CPU", "batch_size": 32}]
+    assert found["devices"] == [{"device": "CPU", "batch_size": 16}]
     # Three images are one batch, and nothing came after it.
     assert (found["batches"], found["idle_seconds"], found["idle_share"]) == (1, 0, 0)
     assert 0 < found["busy_seconds"] < 60
