@@ -8,9 +8,13 @@ can be in, so that nothing is held for all contents at once.
 from __future__ import annotations
 
 import io
+import struct
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from beam_pipeline import storage
 from beam_pipeline.errors import PICTURE_FLAGS
@@ -90,16 +94,17 @@ class Contents:
 
 
 @lru_cache(_FILES_IN_MEMORY)
-def _contents(path: str, settings: Settings) -> Any:
-    # Here, because most nights nobody asks, and every process would pay for it.
-    import pyarrow.parquet as pq
-
+def _contents(path: str, settings: Settings) -> pa.Table:
     with storage.open(Source(path), settings) as stream:
-        return pq.read_table(io.BytesIO(stream.read()), use_threads=False)
+        # `read_table` would import pandas: 40 MB, in every process.
+        file = pq.ParquetFile(io.BytesIO(stream.read()))
+    return file.read(use_threads=False)
 
 
-def _row_of(digest: str, table: Any) -> int:
+def _row_of(digest: str, table: pa.Table) -> int:
     """Where the content with `digest` is in a table of them; -1 where it is not."""
-    import pyarrow.compute as pc
-
-    return int(pc.index(table["source_digest"], digest).as_py())
+    text = digest.encode()
+    # `pa.scalar` would import pandas, too.
+    ends = pa.py_buffer(struct.pack("=2i", 0, len(text)))
+    [wanted] = pa.StringArray.from_buffers(1, ends, pa.py_buffer(text))
+    return int(pc.index(table["source_digest"], wanted).as_py())
