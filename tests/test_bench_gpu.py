@@ -34,7 +34,7 @@ def test_the_page_is_made_from_whole_jobs_and_the_model_alone(
     text = capfd.readouterr().out
     assert re.search(r"^`make bench-gpu`, 8 studies, on CPU with \d+ cores", text, re.M)
     assert "| decisions that differ | 0 of 8 |" in text
-    assert "| images at once | 32 |" in text
+    assert "| images at once | 16 |" in text
     tried = re.findall(r"^\| (\d+) \| [1-9]\d* \| – \|$", text, re.M)
     assert tried == ["16", "32", "64", "128"]
     ways = re.findall(r"^\| ([\w ,0-9-]+) \| [1-9]\d* \| ([\d.e-]+) \|$", text, re.M)

@@ -108,7 +108,7 @@ def test_a_terminal_shows_one_line_that_is_drawn_again(
     # What follows has lines of its own.
     assert "Limit broken: --max_error_rate is 0.1" in plain
     assert f"\n{len(expected)} files in " in plain
-    assert re.search(r"\nthe model on CPU, 32 images at once: busy \d+\.\d s, ", plain)
+    assert re.search(r"\nthe model on CPU, 16 images at once: busy \d+\.\d s, ", plain)
     last = plain.splitlines()[-1]
     assert last.startswith("radiograph-scorer run_id=")
     assert " device_idle=0.000 " in last
