@@ -116,7 +116,8 @@ class _Watch:
                 return
 
     def _kill(self) -> None:
-        for process in reversed(watched.tree(self._process)):
+        # Parents first: one whose child was killed could still end by itself.
+        for process in watched.tree(self._process):
             try:
                 os.kill(process, signal.SIGKILL)
             except ProcessLookupError:

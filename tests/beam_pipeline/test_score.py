@@ -388,8 +388,11 @@ def test_an_interrupted_run_leaves_no_success_and_no_half_file(
     (tmp_path / "in").mkdir()
     noise = radiographs.gradient(1500, 1500)
     data = radiographs.to_bytes(radiographs.dicom(noise))
-    for index in range(400):
-        (tmp_path / "in" / f"{index}.dcm").write_bytes(data)
+    first = tmp_path / "in" / "0.dcm"
+    first.write_bytes(data)
+    # More than any machine reads until the signal comes.
+    for index in range(1, 4000):
+        first.with_name(f"{index}.dcm").hardlink_to(first)
     command = [sys.executable, "-m", "beam_pipeline", "score"]
     command += [f"--input={tmp_path / 'in'}", f"--output={tmp_path / 'out'}"]
     command += [f"--model={model_dir}"]
